@@ -1,0 +1,33 @@
+/** The controller's core as a home sees it. Time is an argument: a monotonic clock in ms, a float. */
+import type { ServerIndex } from "../../protocol/record.js";
+
+export type ConnectionKind = "server" | "redis" | "native";
+
+/** What the home found in flash at boot. */
+export interface FlashState {
+  /** The newest valid record, as given to persist; undefined when blank. */
+  record: Uint8Array | undefined;
+  /** Why what was found cannot be believed ("" when it can): damaged slot, another chip's id. */
+  damage: string;
+}
+
+export interface ControllerCore {
+  start(flash: FlashState, nowMs: number): void;
+  onOpen(connection: number, kind: ConnectionKind, nowMs: number): void;
+  onBytes(connection: number, bytes: Uint8Array, start: number, end: number, nowMs: number): void;
+  /** The connection's backlog has gone to the network. */
+  onDrained(connection: number, nowMs: number): void;
+  onClosed(connection: number, nowMs: number): void;
+  /** A datagram from a server's address. */
+  onHeartbeat(server: ServerIndex, bytes: Uint8Array, nowMs: number): void;
+  /** The server's address refused a poll (no one listens there). */
+  onPollRefused(server: ServerIndex, nowMs: number): void;
+  onPersisted(nowMs: number): void;
+  onPersistFailed(reason: string, nowMs: number): void;
+  /** @returns when it wants to be called again, on the same clock. */
+  tick(nowMs: number): number;
+  /** One line typed at the console. @returns the answer, lines of at most 80 columns. */
+  console(line: string, nowMs: number): string;
+  /** What `dyad status --json` prints (plain data). */
+  status(nowMs: number): object;
+}
