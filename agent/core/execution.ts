@@ -62,11 +62,22 @@ export interface Executor {
 export interface Keyspace {
   /** Applies an entry's effects to the overlay. `index` is the entry's log index. Throws on malformed effects (nothing applied). @param touched gets the latin1 key names it touched; undefined where not wanted. @returns true when it touched the whole keyspace (FLUSHDB). */
   apply(effects: Uint8Array, start: number, end: number, index: number, touched: string[] | undefined): boolean;
-  /** Writes up to `max` overlay keys into a transaction; with `appliedIndex()` it says what the store then holds. */
-  writeBehind(writer: import("./store.js").StoreWriter, max: number): number;
+  /**
+   * Writes up to `max` overlay keys into a transaction; with `appliedIndex()` it says what the store then holds.
+   * @param upTo leaves out keys whose newest effect has a greater log index (what no confirm covers yet may have
+   *   to be taken back, and the store cannot take back); the greatest index by default
+   * @returns a token for writtenBehind; 0 when nothing was written
+   */
+  writeBehind(writer: import("./store.js").StoreWriter, max: number, upTo?: number): number;
   /** Told when that transaction is flushed, so the overlay may forget. */
   writtenBehind(token: number): void;
   /** Log index up to which the store's tables hold all effects once the pending transactions are done. */
   appliedIndex(): number;
   overlaySize(): number;
+  /**
+   * Forgets the overlay: from here on the state is what the store's tables hold, which have all effects up to
+   * `appliedIndex`. Called at start, before the log behind it is replayed; after entries were set aside; and
+   * when a copy replaces the tables (no writeBehind token is outstanding then).
+   */
+  reset(appliedIndex: number): void;
 }
