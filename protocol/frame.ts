@@ -49,3 +49,82 @@ export const OUTCOME_REFUSED = 1;
 export const OUTCOME_UNKNOWN = 2;
 
 export const SESSION_PREFIX_BYTES = 16;
+
+/** Greatest id of a frame. */
+export const ID_MAX = 0xffffffff;
+/** Greatest log index. */
+export const U48_MAX = 0xffffffffffff;
+
+export function readU16(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 8) | bytes[at + 1]!;
+}
+
+export function readU32(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
+  );
+}
+
+export function readU48(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! << 8) | bytes[at + 1]!) * 4294967296 + readU32(bytes, at + 2);
+}
+
+export function writeU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 8;
+  bytes[at + 1] = value;
+}
+
+export function writeU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+}
+
+export function writeU48(bytes: Uint8Array, at: number, value: number): void {
+  const high = Math.floor(value / 4294967296);
+  bytes[at] = high >>> 8;
+  bytes[at + 1] = high;
+  writeU32(bytes, at + 2, value - high * 4294967296);
+}
+
+/**
+ * Writes a header for a payload that follows it.
+ * @param payloadBytes 0..PAYLOAD_BYTES_MAX (asserted: a longer one would be read as a shorter one)
+ */
+export function writeHeader(
+  bytes: Uint8Array,
+  at: number,
+  type: number,
+  flags: number,
+  payloadBytes: number,
+  id: number,
+): void {
+  if (payloadBytes > PAYLOAD_BYTES_MAX) throw new Error("assertion failed: frame payload length");
+  bytes[at] = (WIRE_VERSION << 4) | type;
+  bytes[at + 1] = flags;
+  bytes[at + 2] = payloadBytes >>> 8;
+  bytes[at + 3] = payloadBytes;
+  writeU32(bytes, at + 4, id);
+}
+
+/** Gives the frame that begins at `at` another id. */
+export function patchId(bytes: Uint8Array, at: number, id: number): void {
+  bytes[at + 4] = id >>> 24;
+  bytes[at + 5] = id >>> 16;
+  bytes[at + 6] = id >>> 8;
+  bytes[at + 7] = id;
+}
+
+/** Gives the frame that begins at `at` other flags. */
+export function patchFlags(bytes: Uint8Array, at: number, flags: number): void {
+  bytes[at + 1] = flags;
+}
+
+/** A frame as bytes of its own; for the control path and tests, not for forwarding. */
+export function frameOf(type: number, flags: number, id: number, payload: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(HEADER_BYTES + payload.length);
+  writeHeader(frame, 0, type, flags, payload.length, id);
+  frame.set(payload, HEADER_BYTES);
+  return frame;
+}
