@@ -1,0 +1,79 @@
+/**
+ * Every bound of the controller, and what must hold between them.
+ *
+ * A home may lower them for its memory (a chip) and a test may shrink them; `checkLimits` is called once
+ * when a controller is made.
+ */
+import { assert } from "./assert.js";
+import type { Timings } from "./config.js";
+
+export interface Limits {
+  /** Connections on the servers' port that have not proven who they are yet. */
+  pendingLinksMax: number;
+  /** Control bytes a server may leave unread before its link is dropped. @unit bytes */
+  linkBacklogMax: number;
+  /** Events kept in the black box. */
+  traceEntries: number;
+  /** Commands that wait for a server, all clients together. @unit bytes */
+  heldBytesMax: number;
+  /** Commands sent to one server and not yet answered. */
+  inFlightMax: number;
+  /** Reply bytes a server may send for one command without further credit. @unit bytes */
+  replyWindowBytes: number;
+  /** A client that leaves this much unread is not read from. @unit bytes */
+  clientOutHighBytes: number;
+  /** Reply bytes waiting for clients, all together. @unit bytes */
+  clientOutTotalBytes: number;
+  /** Largest value a client may store. @unit bytes */
+  valueBytesMax: number;
+  /** Client connections, Redis and native together. */
+  clientsMax: number;
+}
+
+/** A record so near the end of the epochs that not even one wiped controller could follow it. */
+export const EPOCH_MAX = 0xffffffff - 0x200000;
+
+/**
+ * How far above everything heard a wiped controller writes (rule 19): a record it wrote before the wipe
+ * and that only one server heard can then never share an epoch with a new one.
+ */
+export const EPOCH_GAP = 0x100000;
+
+/** Longest console answer. @unit lines */
+export const CONSOLE_LINES_MAX = 64;
+/** Longest line of a console answer. @unit columns */
+export const CONSOLE_COLUMNS = 80;
+
+export function defaultLimits(): Limits {
+  return {
+    pendingLinksMax: 8,
+    linkBacklogMax: 16 * 1024 * 1024,
+    traceEntries: 512,
+    heldBytesMax: 16 * 1024 * 1024,
+    inFlightMax: 4096,
+    replyWindowBytes: 16 * 1024,
+    clientOutHighBytes: 64 * 1024,
+    clientOutTotalBytes: 64 * 1024 * 1024,
+    valueBytesMax: 1024 * 1024,
+    clientsMax: 10000,
+  };
+}
+
+/** Asserts what the rules take for granted. */
+export function checkLimits(t: Timings, l: Limits): void {
+  assert(t.pollMs > 0, "polls have a period");
+  // Two lost datagrams are no failure.
+  assert(t.failureMs >= 3 * t.pollMs, "a failure is at least three silent polls");
+  // A closed link is judged by one poll; waiting longer than for silence would be pointless.
+  assert(t.probeMs < t.failureMs, "a probe is quicker than silence");
+  assert(t.linkDownMs >= t.failureMs, "a link that is down is given at least the failure limit");
+  // The disk of the primary must have its own judgement before the standby is blamed for it for long.
+  assert(t.diskStallMs > t.stallMs, "a hanging disk is judged after a stalled confirm");
+  assert(t.stallPeerDownMs <= t.stallMs, "a peer link known to be down shortens the stall limit");
+  // A held command must outlive a failover by silence, or clients would see errors for nothing.
+  assert(t.holdMs > t.failureMs + t.pollMs, "commands are held longer than a failover takes");
+  assert(t.drainMs < t.holdMs, "draining ends before held commands do");
+  assert(l.pendingLinksMax >= 2, "both servers can dial at once");
+  assert(l.traceEntries >= 16, "the black box holds something");
+  assert(EPOCH_MAX + 2 * EPOCH_GAP <= 0xffffffff + 1, "epochs never wrap");
+}
