@@ -18,6 +18,9 @@ export type Hmac = (key: Uint8Array, data: Uint8Array) => Uint8Array;
 
 const LABEL = "dyad-";
 
+/** No link can agree on less: the longest word of the control plane but SESSION_OPEN and FORWARD fits. @unit bytes */
+export const FRAME_BYTES_LEAST = 536;
+
 function proofInput(
   side: string,
   role: number,
@@ -102,9 +105,6 @@ export function agreePayloadMax(ownFrameMax: number, peerFrameMax: number): numb
   if (frameMax > HEADER_BYTES + PAYLOAD_BYTES_MAX) frameMax = HEADER_BYTES + PAYLOAD_BYTES_MAX;
   return frameMax < FRAME_BYTES_LEAST ? 0 : frameMax - HEADER_BYTES;
 }
-
-/** No link can agree on less: the longest word of the control plane but SESSION_OPEN and FORWARD fits. @unit bytes */
-export const FRAME_BYTES_LEAST = 536;
 
 /** Names a connection in polls: the first 8 bytes of the dialer's nonce. */
 export function linkNonceOf(nonceD: Uint8Array): Uint8Array {
