@@ -1,0 +1,229 @@
+/**
+ * The directory of a pair that `dyad up` runs on one machine.
+ *
+ *     DIR/pair.json        what was chosen: durability and ports
+ *     DIR/pair.key         the key all three prove to each other
+ *     DIR/controller.json  DIR/a.json  DIR/b.json   one configuration a node
+ *     DIR/controller/      the controller's flash and console socket
+ *     DIR/a/  DIR/b/       a server's data: deleting one is losing that disk
+ *     DIR/logs/            one log a node
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Failure } from "./failure.js";
+import { freePort, isTcpFree, isUdpFree } from "./ports.js";
+
+const FORMAT = 1;
+const HOST = "127.0.0.1";
+const KEY_BYTES = 32;
+
+export const SERVER_IDS = ["a", "b"] as const;
+export type ServerId = (typeof SERVER_IDS)[number];
+export type Durability = "disk" | "memory";
+
+interface ServerPorts {
+  peer: number;
+  udp: number;
+  local: number;
+}
+
+export interface Pair {
+  format: number;
+  durability: Durability;
+  redis: number;
+  native: number;
+  link: number;
+  a: ServerPorts;
+  b: ServerPorts;
+}
+
+/** One node as it is started: a program, its arguments, and where its words go. */
+export interface NodePlan {
+  name: string;
+  config: string;
+  dir: string;
+  log: string;
+  socket: string;
+  argv: string[];
+}
+
+export interface PairPlan {
+  dir: string;
+  pair: Pair;
+  controller: NodePlan;
+  servers: [NodePlan, NodePlan];
+}
+
+function writeWhole(path: string, text: string, mode = 0o644): void {
+  const fresh = `${path}.new`;
+  writeFileSync(fresh, text, { mode });
+  renameSync(fresh, path);
+}
+
+function readPair(dir: string): Pair | undefined {
+  const path = join(dir, "pair.json");
+  if (!existsSync(path)) return undefined;
+  let pair: Pair;
+  try {
+    pair = JSON.parse(readFileSync(path, "utf8")) as Pair;
+  } catch (error) {
+    throw new Failure(
+      `${path} is damaged (${(error as Error).message}). It holds only ports and the durability: ` +
+        `delete it and run the command again; the data is kept.`,
+    );
+  }
+  if (pair.format !== FORMAT) {
+    throw new Failure(
+      `${path} was written by another version of dyad (format ${String(pair.format)}, this one ` +
+        `knows ${FORMAT}). Use that version, or another --dir.`,
+    );
+  }
+  return pair;
+}
+
+/** Keeps a port that is free, else takes another. */
+async function keptPort(kept: number | undefined, taken: Set<number>): Promise<number> {
+  if (
+    kept !== undefined &&
+    !taken.has(kept) &&
+    (await isTcpFree(HOST, kept)) &&
+    (await isUdpFree(HOST, kept))
+  ) {
+    taken.add(kept);
+    return kept;
+  }
+  return freePort(HOST, taken);
+}
+
+/** The words of a command as a shell reads them. */
+export function shellCommand(argv: string[]): string {
+  return argv
+    .map((word) =>
+      /^[A-Za-z0-9_/.:=@%+,-]+$/.test(word) ? word : `'${word.replace(/'/g, `'\\''`)}'`,
+    )
+    .join(" ");
+}
+
+/** Where the compiled programs are: beside this one. */
+export function programPath(name: string): string {
+  return join(dirname(fileURLToPath(import.meta.url)), name);
+}
+
+/** Where the nodes of a pair's directory answer. */
+export function nodeSockets(dir: string): { name: string; socket: string }[] {
+  return [
+    ...SERVER_IDS.map((id) => ({ name: id as string, socket: join(dir, id, "agent.sock") })),
+    { name: "controller", socket: join(dir, "controller", "controller.sock") },
+  ];
+}
+
+/**
+ * Makes the directory ready: chooses what is not chosen yet and writes every node's configuration.
+ * @param redisPort undefined: the kept one, or 6380; 0: the kept one, or any free one
+ * @throws Failure when the wanted port is in use
+ */
+export async function preparePair(
+  dir: string,
+  redisPort: number | undefined,
+  durability: Durability | undefined,
+): Promise<PairPlan> {
+  mkdirSync(join(dir, "logs"), { recursive: true });
+  mkdirSync(join(dir, "controller"), { recursive: true });
+  for (const id of SERVER_IDS) mkdirSync(join(dir, id), { recursive: true });
+  const kept = readPair(dir);
+  const taken = new Set<number>();
+  let redis: number;
+  if (redisPort === 0) {
+    redis = await keptPort(kept?.redis, taken);
+  } else {
+    redis = redisPort ?? kept?.redis ?? 6380;
+    if (!(await isTcpFree(HOST, redis))) {
+      throw new Failure(
+        `Port ${redis} on ${HOST} is in use by another program, so clients could not connect there. ` +
+          `Stop that program, or choose another port: --port 7000 (or --port 0 for any free one).`,
+        4,
+      );
+    }
+    taken.add(redis);
+  }
+  const serverPorts = async (ports: ServerPorts | undefined): Promise<ServerPorts> => ({
+    peer: await keptPort(ports?.peer, taken),
+    udp: await keptPort(ports?.udp, taken),
+    local: await keptPort(ports?.local, taken),
+  });
+  const pair: Pair = {
+    format: FORMAT,
+    durability: durability ?? kept?.durability ?? "disk",
+    redis,
+    native: await keptPort(kept?.native, taken),
+    link: await keptPort(kept?.link, taken),
+    a: await serverPorts(kept?.a),
+    b: await serverPorts(kept?.b),
+  };
+  const keyFile = join(dir, "pair.key");
+  if (!existsSync(keyFile)) {
+    writeWhole(keyFile, `${randomBytes(KEY_BYTES).toString("hex")}\n`, 0o600);
+  }
+  writeWhole(join(dir, "pair.json"), `${JSON.stringify(pair, null, 2)}\n`);
+
+  const node = (name: string, program: string, socket: string): NodePlan => {
+    const config = join(dir, `${name}.json`);
+    return {
+      name,
+      config,
+      dir: join(dir, name),
+      log: join(dir, "logs", `${name}.log`),
+      socket: join(dir, name, socket),
+      argv: [process.execPath, programPath(program), "--config", config],
+    };
+  };
+  const plan: PairPlan = {
+    dir,
+    pair,
+    controller: node("controller", "controller.js", "controller.sock"),
+    servers: [node("a", "agent.js", "agent.sock"), node("b", "agent.js", "agent.sock")],
+  };
+  writeConfigs(plan, keyFile);
+  return plan;
+}
+
+function writeConfigs(plan: PairPlan, keyFile: string): void {
+  const { pair, controller } = plan;
+  const controllerConfig = {
+    dir: controller.dir,
+    host: HOST,
+    redisPort: pair.redis,
+    nativePort: pair.native,
+    linkPort: pair.link,
+    servers: SERVER_IDS.map((id) => ({
+      id,
+      host: HOST,
+      udpPort: pair[id].udp,
+      ...(id === "a" ? { preset: true } : {}),
+    })),
+    keyFile,
+  };
+  writeWhole(controller.config, `${JSON.stringify(controllerConfig, null, 2)}\n`);
+  for (const server of plan.servers) {
+    const id = server.name as ServerId;
+    const other: ServerId = id === "a" ? "b" : "a";
+    const config = {
+      id,
+      servers: SERVER_IDS,
+      dir: server.dir,
+      host: HOST,
+      controller: { host: HOST, linkPort: pair.link, clientPort: pair.redis },
+      peer: { host: HOST, port: pair[other].peer },
+      peerPort: pair[id].peer,
+      udpPort: pair[id].udp,
+      localPort: pair[id].local,
+      keyFile,
+      durability: pair.durability,
+      preset: id === "a",
+      log: server.log,
+    };
+    writeWhole(server.config, `${JSON.stringify(config, null, 2)}\n`);
+  }
+}
