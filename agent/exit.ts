@@ -11,7 +11,8 @@ export const EXIT_PORT = 4;
 /** The disk is full or failed. */
 export const EXIT_DISK = 5;
 
-const DISK_ERRORS = /ENOSPC|EDQUOT|EROFS|EIO|No space left|MDB_MAP_FULL|MDB_DBS_FULL|disk/i;
+const DISK_ERRORS =
+  /ENOSPC|EDQUOT|EROFS|EIO|No space left|MDB_MAP_FULL|store is full|[Ff]lush failed/;
 
 /** The exit status for a reason the core or the store gives. */
 export function exitForReason(reason: string): number {
