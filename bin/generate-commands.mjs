@@ -65,7 +65,7 @@ const script = new Set("eval eval_ro evalsha evalsha_ro fcall fcall_ro script fu
 
 /** Ours, and two that are no commands but lines of an HTTP request: a browser made to talk to us. */
 const extra = {
-  "dyad.session": { arity: -2, flags: ["write"], keyStart: 0, keyStop: 0, step: 0 },
+  "dyad.session": { arity: -2, flags: ["write", "denyoom"], keyStart: 0, keyStop: 0, step: 0 },
   post: { arity: -1, flags: [], keyStart: 0, keyStop: 0, step: 0 },
   "host:": { arity: -1, flags: [], keyStart: 0, keyStop: 0, step: 0 },
 };

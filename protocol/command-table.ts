@@ -14,7 +14,7 @@ export const COMMAND_TABLE =
   "tT#%$*latencyN%1#(xnackI#$$*discardQ#1#+flushallO#$#)renameS#$''waitS#=#*hexists" +
   "S##$'sortN+U$-ardelrangeL#$$-argetrangeT##$)configN%1#.bitfield_roN##$,sismember" +
   "S##$-smismemberM##$,subscribeN$+#.unsubscribeO$+#+getrangeT##$-ssubscribeN$+)'sc" +
-  "anN###)msetexL+U#)msetnxM#%+(zdiffM+S#/dyad.sessionN#$#+renamenxS#$'1zremrangeby" +
+  "anN###)msetexL+U#)msetnxM#%+(zdiffM+S#/dyad.sessionN#%#+renamenxS#$'1zremrangeby" +
   "lexT#$$1zrevrangebylexL##$(fcallM/m#*geodistL##$'hdelM#$$'saddM#%$+smembersR##$*" +
   "waitaofT#=#,zlexcountT##$)vrangeL##$(zcardR##$(delexN#$$-xreadgroupI,*#)bgsaveO%" +
   "1#'lremT#$$(setexT#%$(setnxS#%$+bitfieldN#%$*hstrlenS##$)pubsubN$+#,readwriteQ#)" +
