@@ -1,0 +1,304 @@
+/**
+ * The embedded store: five tables of one LMDB environment.
+ *
+ * What lmdb 3.5.6 really does (read from its sources and seen with `strace -f`):
+ *
+ * - Durability `disk` opens with `overlappingSync` and commits through `batch`. The caller's thread
+ *   only writes instructions (about 15 us a commit); a worker thread runs them, commits without a
+ *   flush (pwrite of the pages and of the newest meta page: visible to readers from here on), then
+ *   fdatasync, then a write of a second, "flushed" meta record through an O_DSYNC descriptor. The
+ *   promise settles only after that last write, and rejects when any of these steps failed. After a
+ *   power cut the flushed record is the one that is opened (another boot id); after kill -9 the newest
+ *   one is. Pages freed since the last flushed state are not reused before the next.
+ * - `transactionSync` in that mode, with whatever flags, flushes on the calling thread (500 us and more
+ *   of stall), so it is not used there. `transaction(callback)` runs the callback on the main thread
+ *   while a worker waits for it; it has been seen to hang after `batch` calls. Neither is used.
+ * - Durability `memory` opens with `noSync` and commits with `transactionSync`: pages and meta are written
+ *   to the page cache with pwrite on the calling thread (about 20 us for one log chunk; 13 us for every
+ *   random key of a store with a million keys) and survive kill -9 in that order. An urgent commit is
+ *   followed by fdatasync on a pool thread. A power cut can leave such a file unreadable as a whole: that
+ *   is why an agent with durability `memory` must not open it after another boot (see `bootOf`).
+ * - A write map would make random puts 5 us instead of 13, but a full disk then kills the process
+ *   with SIGBUS instead of failing the commit. It is not used.
+ * - lmdb grows its map by itself only when no map size is named; here a large sparse map is named (the
+ *   file grows by what is written), and `limitBytes` is checked before every commit.
+ */
+import { mkdirSync, readFileSync, statfsSync } from "node:fs";
+import { open } from "lmdb";
+import type { Database, RootDatabase, RootDatabaseOptionsWithPath } from "lmdb";
+import type { RangeEntry, Snapshot, Store, StoreWriter, Table } from "../core/store.js";
+
+export type Durability = "disk" | "memory";
+
+export interface LmdbOptions {
+  directory: string;
+  durability: Durability;
+  /** The map's size: a commit that needs more fails. Default: as much as the disk has. @unit bytes */
+  limitBytes?: number;
+}
+
+/** Address space set aside for the map; nothing is allocated by it. @unit bytes */
+const MAP_BYTES = 2 ** 40;
+const PAGE_BYTES = 4096;
+/** Values at most this long are copied into shared slabs. @unit bytes */
+const SLAB_VALUE_MAX = 4096;
+const SLAB_BYTES = 65536;
+
+const TABLES: readonly Table[] = ["data", "field", "expiry", "log", "meta"];
+
+type Db = Database<Uint8Array, Uint8Array>;
+
+/** What lmdb has but does not put in its types. */
+interface RootExtras {
+  sync(callback: (error?: Error) => void): void;
+  useReadTransaction(): { done(): void };
+  env: { info(): { lastPageNumber: number } };
+}
+
+type Backup = (path: string, compact: boolean) => Promise<void>;
+
+interface TableExtras {
+  ensureReadTxn(): void;
+  db: { stat(): { entryCount: number } };
+}
+
+/** Names the boot of this machine: a store of durability `memory` is worth nothing after another. */
+export function bootOf(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+interface Pending {
+  settled: boolean;
+  error: Error | undefined;
+  done: (error: Error | undefined) => void;
+}
+
+/**
+ * Opens (or makes) a store.
+ * @throws when the directory cannot be used or its content is not a store
+ */
+export function openLmdbStore(options: LmdbOptions): Store {
+  const { directory, durability } = options;
+  const mapBytes = options.limitBytes ? options.limitBytes : MAP_BYTES;
+  mkdirSync(directory, { recursive: true });
+  const binary = { encoding: "binary", keyEncoding: "binary" } as const;
+  const opened: unknown = open({
+    path: directory,
+    noSubdir: false,
+    mapSize: mapBytes,
+    maxDbs: 8,
+    // Urgent readers of a restarted process must not find stale reader slots in the way.
+    maxReaders: 64,
+    eventTurnBatching: false,
+    txnStartThreshold: 1,
+    ...(durability === "memory"
+      ? { noSync: true, overlappingSync: false }
+      : { overlappingSync: true }),
+    ...binary,
+  } as unknown as RootDatabaseOptionsWithPath);
+  const root = opened as RootDatabase<Uint8Array, Uint8Array> & RootExtras;
+  const dbs = {} as Record<Table, Db>;
+  for (const table of TABLES) {
+    dbs[table] = root.openDB<Uint8Array, Uint8Array>({ name: table, ...binary });
+  }
+
+  const pending: Pending[] = [];
+  let failure: Error | undefined;
+  let closed = false;
+  let slab = new Uint8Array(SLAB_BYTES);
+  let slabUsed = 0;
+
+  /** The worker thread reads values later, so they must not be the caller's reused buffers. */
+  function keep(value: Uint8Array): Uint8Array {
+    if (value.length > SLAB_VALUE_MAX) return Uint8Array.prototype.slice.call(value);
+    if (slabUsed + value.length > SLAB_BYTES) {
+      slab = new Uint8Array(SLAB_BYTES);
+      slabUsed = 0;
+    }
+    const copy = slab.subarray(slabUsed, slabUsed + value.length);
+    copy.set(value);
+    slabUsed += value.length;
+    return copy;
+  }
+
+  const direct: StoreWriter = {
+    put(table, key, value) {
+      dbs[table].put(key, value as Buffer);
+    },
+    del(table, key) {
+      dbs[table].remove(key);
+    },
+    clear(table) {
+      dbs[table].clearSync();
+    },
+  };
+  const batched: StoreWriter = {
+    put(table, key, value) {
+      void dbs[table].put(key, keep(value) as Buffer);
+    },
+    del(table, key) {
+      void dbs[table].remove(key);
+    },
+    clear(table) {
+      void dbs[table].clearAsync();
+    },
+  };
+
+  /** Calls `done` of every commit at the head that has settled, in order. */
+  function settle(entry: Pending, error: Error | undefined): void {
+    entry.settled = true;
+    entry.error = error;
+    if (error !== undefined && failure === undefined) failure = error;
+    while (pending.length > 0 && pending[0]!.settled) {
+      const head = pending.shift()!;
+      // A commit behind a failed one is not promised to be on disk, whatever became of it.
+      head.done(failure ?? head.error);
+    }
+  }
+
+  function usage(): { usedBytes: number; limitBytes: number } {
+    const usedBytes = (root.env.info().lastPageNumber + 1) * PAGE_BYTES;
+    let limit = mapBytes;
+    try {
+      const fs = statfsSync(directory);
+      const free = Number(fs.bavail) * Number(fs.bsize);
+      if (usedBytes + free < limit) limit = usedBytes + free;
+    } catch {
+      // A file system that cannot say how full it is leaves only the configured limit.
+    }
+    return { usedBytes, limitBytes: limit };
+  }
+
+  function commit(
+    fill: (writer: StoreWriter) => void,
+    done: (error: Error | undefined) => void,
+    urgent: boolean,
+  ): void {
+    const entry: Pending = { settled: false, error: undefined, done };
+    pending.push(entry);
+    const refusal = failure ?? (closed ? new Error("the store is closed") : undefined);
+    if (refusal !== undefined) {
+      setImmediate(settle, entry, refusal);
+      return;
+    }
+    if (durability === "memory") {
+      try {
+        root.transactionSync(() => fill(direct));
+      } catch (error) {
+        setImmediate(settle, entry, asError(error));
+        return;
+      }
+      if (urgent) root.sync((error) => settle(entry, error ? asError(error) : undefined));
+      else setImmediate(settle, entry, undefined);
+      return;
+    }
+    let promise: Promise<boolean>;
+    try {
+      promise = root.batch(() => fill(batched));
+    } catch (error) {
+      // Instructions already written cannot be taken back: the store is in an unknown state.
+      setImmediate(settle, entry, asError(error));
+      failure = asError(error);
+      return;
+    }
+    promise.then(
+      () => settle(entry, undefined),
+      (error: unknown) => {
+        const inner = (error as { commitError?: Promise<unknown> }).commitError;
+        if (inner === undefined) settle(entry, asError(error));
+        else
+          inner.then(
+            () => settle(entry, asError(error)),
+            (e) => settle(entry, asError(e)),
+          );
+      },
+    );
+  }
+
+  function rangeOf(
+    table: Table,
+    from: Uint8Array,
+    to: Uint8Array | undefined,
+    limit: number,
+    reverse: boolean,
+    transaction: unknown,
+  ): RangeEntry[] {
+    const entries: RangeEntry[] = [];
+    if (limit <= 0) return entries;
+    const options: Record<string, unknown> = reverse
+      ? { reverse: true, limit: limit + 1 }
+      : { limit };
+    if (transaction !== undefined) options["transaction"] = transaction;
+    if (reverse) {
+      if (to !== undefined) options["start"] = to;
+      options["end"] = from.length > 0 ? from : ZERO_KEY;
+      options["inclusiveEnd"] = true;
+    } else {
+      options["start"] = from.length > 0 ? from : ZERO_KEY;
+      if (to !== undefined) options["end"] = to;
+    }
+    for (const { key, value } of dbs[table].getRange(options)) {
+      if (reverse && to !== undefined && compareBytes(key, to) >= 0) continue;
+      entries.push({ key, value });
+      if (entries.length === limit) break;
+    }
+    return entries;
+  }
+
+  function snapshot(): Snapshot {
+    const transaction = root.useReadTransaction();
+    let open = true;
+    return {
+      get: (table, key) => dbs[table].getBinary(key, { transaction } as never),
+      range: (table, from, to, limit) => rangeOf(table, from, to, limit, false, transaction),
+      close() {
+        if (open) transaction.done();
+        open = false;
+      },
+    };
+  }
+
+  return {
+    get: (table, key) => dbs[table].getBinary(key),
+    range: (table, from, to, limit, reverse) =>
+      rangeOf(table, from, to, limit, reverse === true, undefined),
+    count(table) {
+      const db = dbs[table] as Db & TableExtras;
+      db.ensureReadTxn();
+      return db.db.stat().entryCount;
+    },
+    commit,
+    snapshot,
+    usage,
+    async backup(target) {
+      await new Promise<void>((resolve, reject) =>
+        root.sync((error) => (error ? reject(asError(error)) : resolve())),
+      );
+      mkdirSync(target, { recursive: false });
+      await (root.backup as unknown as Backup).call(root, target, false);
+    },
+    async close() {
+      closed = true;
+      await root.close();
+    },
+  };
+}
+
+const ZERO_KEY = Uint8Array.of(0);
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const n = Math.min(a.length, b.length);
+  for (let i = 0; i < n; i++) {
+    const d = a[i]! - b[i]!;
+    if (d !== 0) return d;
+  }
+  return a.length - b.length;
+}
