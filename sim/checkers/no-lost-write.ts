@@ -1,0 +1,42 @@
+/**
+ * no-lost-write: what was acknowledged is there at the end, or was overwritten by something that may
+ * have come after it. Judged only by the last reads, so that it stands on its own beside `linearizable`.
+ */
+import type { History, Operation } from "../history.js";
+import { OK } from "../history.js";
+import type { Finding } from "./checker.js";
+import { finding } from "./checker.js";
+
+const PROMISE = "no-lost-write";
+
+/** @param final the last read of each key, made after everything had come to rest */
+export function checkNoLostWrite(history: History, final: Map<string, Operation>): Finding | undefined {
+  for (const [key, operations] of history.byKey()) {
+    const last = final.get(key);
+    if (last === undefined) continue;
+    const value = last.result;
+    const kind = key[0];
+    if (kind === "c") {
+      const acknowledged = operations.filter((o) => o.kind === "incr" && o.outcome === OK);
+      if (Number(value ?? 0) < acknowledged.length) {
+        return finding(PROMISE, `counter ${key} ends at ${value ?? "nil"} after ${acknowledged.length} acknowledged increments`, last);
+      }
+    } else if (kind === "l") {
+      for (const operation of operations) {
+        if (operation.kind !== "append" || operation.outcome !== OK) continue;
+        if (!(value ?? "").includes(operation.value)) {
+          return finding(PROMISE, `an acknowledged token is missing at the end of ${key}`, operation, last);
+        }
+      }
+    } else if (kind === "r" || kind === "p") {
+      const write = operations.find((o) => o.value !== "" && o.value === value);
+      for (const operation of operations) {
+        if (operation.outcome !== OK || operation.value === "") continue;
+        if (value === undefined || (write !== undefined && write.returned < operation.invoked)) {
+          return finding(PROMISE, `an acknowledged write of ${key} is gone`, operation, last);
+        }
+      }
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,126 @@
+/**
+ * What clients saw, recorded at their sockets and nowhere else: the only thing the checkers judge.
+ *
+ * Times are those of the virtual world, so they are exact: an operation took effect, if it did, between
+ * `invoked` and `returned`.
+ */
+export const OK = 0;
+/** An error that promises that nothing was done. */
+export const FAILED = 1;
+/** It may have been done, may yet be done, or never. */
+export const UNKNOWN = 2;
+export type Outcome = typeof OK | typeof FAILED | typeof UNKNOWN;
+
+export type OperationKind = "get" | "set" | "getset" | "incr" | "append" | "setnx" | "del" | "strlen";
+
+export interface Operation {
+  /** Place in the history, in order of invocation. */
+  id: number;
+  /** The connection that carried it: its operations were sent in this order. */
+  session: number;
+  kind: OperationKind;
+  key: string;
+  /** What it writes, unique in the run; "" for reads. */
+  value: string;
+  /** What it read or was told; undefined: no value. */
+  result: string | undefined;
+  invoked: number;
+  /** Infinity until it has an answer, and for ever when the outcome is unknown. */
+  returned: number;
+  outcome: Outcome;
+  /** Where it was sent: the controller, or a server's local port. */
+  via: "controller" | "a" | "b";
+}
+
+export class History {
+  readonly operations: Operation[] = [];
+  acknowledgedWrites = 0;
+  failed = 0;
+  unknown = 0;
+  reads = 0;
+  /** When the newest acknowledged change that came through the controller was sent. */
+  newestServedWrite = -1;
+
+  invoke(
+    session: number,
+    kind: OperationKind,
+    key: string,
+    value: string,
+    via: Operation["via"],
+    nowMs: number,
+  ): Operation {
+    const operation: Operation = {
+      id: this.operations.length,
+      session,
+      kind,
+      key,
+      value,
+      result: undefined,
+      invoked: nowMs,
+      returned: Infinity,
+      outcome: UNKNOWN,
+      via,
+    };
+    this.operations.push(operation);
+    return operation;
+  }
+
+  succeed(operation: Operation, result: string | undefined, nowMs: number): void {
+    operation.result = result;
+    operation.returned = nowMs;
+    operation.outcome = OK;
+    if (!isWrite(operation)) {
+      this.reads++;
+      return;
+    }
+    this.acknowledgedWrites++;
+    if (operation.via === "controller" && operation.invoked > this.newestServedWrite) {
+      this.newestServedWrite = operation.invoked;
+    }
+  }
+
+  fail(operation: Operation, nowMs: number): void {
+    operation.returned = nowMs;
+    operation.outcome = FAILED;
+    this.failed++;
+  }
+
+  loseTrack(operation: Operation): void {
+    operation.outcome = UNKNOWN;
+    operation.returned = Infinity;
+    this.unknown++;
+  }
+
+  /** Operations by key, in order of invocation; those that surely did nothing are left out. */
+  byKey(): Map<string, Operation[]> {
+    const out = new Map<string, Operation[]>();
+    for (const operation of this.operations) {
+      if (operation.outcome === FAILED) continue;
+      if (operation.outcome === UNKNOWN && !isWrite(operation)) continue;
+      let list = out.get(operation.key);
+      if (list === undefined) out.set(operation.key, (list = []));
+      list.push(operation);
+    }
+    return out;
+  }
+}
+
+export function isWrite(operation: Operation): boolean {
+  return operation.kind !== "get" && operation.kind !== "strlen";
+}
+
+export function describe(operation: Operation): string {
+  const returned = operation.returned === Infinity ? "?" : operation.returned.toFixed(3);
+  const outcome = operation.outcome === OK ? "ok" : operation.outcome === FAILED ? "failed" : "unknown";
+  const value = operation.value === "" ? "" : ` ${operation.value}`;
+  const result =
+    operation.outcome === OK ? ` -> ${operation.result === undefined ? "nil" : shorten(operation.result)}` : "";
+  return (
+    `[${operation.invoked.toFixed(3)}..${returned}] s${operation.session} via ${operation.via}: ` +
+    `${operation.kind} ${operation.key}${value}${result} (${outcome})`
+  );
+}
+
+function shorten(text: string): string {
+  return text.length <= 60 ? text : `${text.slice(0, 20)}..(${text.length})..${text.slice(-30)}`;
+}

@@ -1,0 +1,110 @@
+/**
+ * What kind of world a seed gets: a random subset of faults at random rates (swarm testing, Groce et al.
+ * 2012), and random shapes of network, disks, clients and limits. Everything on at once would hide as
+ * much as it shows.
+ */
+import type { Random } from "./world/random.js";
+
+export const FAULT_KINDS = [
+  "kill",
+  "power",
+  "hang",
+  "slow",
+  "block",
+  "blockOneWay",
+  "isolate",
+  "clog",
+  "cutLink",
+  "udp",
+  "latency",
+  "diskStall",
+  "diskSlow",
+  "diskFail",
+  "diskReplace",
+  "diskRestore",
+  "flashSlow",
+  "flashTear",
+  "flashFail",
+  "flashWipe",
+  "flashForeign",
+  "switchover",
+  "clockRate",
+  "clientCut",
+  "urgentCrash",
+  "roleCrash",
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** How often a kind is drawn, when it is on. */
+const WEIGHT: Partial<Record<FaultKind, number>> = {
+  kill: 4,
+  hang: 3,
+  block: 3,
+  cutLink: 2,
+  urgentCrash: 3,
+  roleCrash: 3,
+  flashTear: 2,
+};
+
+export interface Options {
+  kinds: FaultKind[];
+  weights: number[];
+  /** Mean time between faults. @unit ms */
+  gapMs: number;
+  /** Share of faults that follow the one before within some 50 ms. */
+  burst: number;
+  /** @unit ms of virtual time with faults */
+  faultsMs: number;
+  /** One of the three stays dead in the first liveness phase; -1: none. */
+  victim: number;
+  clients: number;
+  localClients: number;
+  meanPauseMs: number;
+  oddChunks: number;
+  latencyMs: number;
+  peerLatencyMs: number;
+  flushMaxMs: number;
+  /** Clock rates of controller, a, b. */
+  clockRates: [number, number, number];
+  preset: -1 | 0 | 1;
+  /** When controller, a and b are started first. @unit ms */
+  startMs: [number, number, number];
+  /** Ids run out early, logs are trimmed early, overlays are tiny. */
+  smallLimits: boolean;
+  idMax: number;
+}
+
+export function drawOptions(random: Random): Options {
+  const density = random.pick([0.15, 0.3, 0.5, 0.8]);
+  let kinds = FAULT_KINDS.filter(() => random.chance(density));
+  if (kinds.length === 0) kinds = [random.pick(FAULT_KINDS)];
+  const skewed = random.chance(0.3);
+  return {
+    kinds,
+    weights: kinds.map((kind) => (WEIGHT[kind] ?? 1) * random.between(0.3, 1)),
+    gapMs: random.spread(60, 900),
+    burst: random.pick([0, 0.2, 0.5]),
+    faultsMs: random.between(1200, 4000),
+    victim: random.pick([-1, 0, 1]),
+    clients: 2 + random.below(4),
+    localClients: random.chance(0.5) ? 1 + random.below(2) : 0,
+    meanPauseMs: random.spread(6, 60),
+    oddChunks: random.pick([0, 0, 0.1, 0.5]),
+    latencyMs: random.spread(0.03, 3),
+    peerLatencyMs: random.spread(0.03, 3),
+    flushMaxMs: random.spread(0.2, 6),
+    clockRates: [
+      skewed ? random.between(0.9, 1.1) : 1,
+      skewed ? random.between(0.9, 1.1) : 1,
+      skewed ? random.between(0.9, 1.1) : 1,
+    ],
+    preset: random.pick([-1, 0, 1] as const),
+    startMs: [
+      random.chance(0.6) ? random.between(0, 20) : random.between(0, 600),
+      random.chance(0.6) ? random.between(0, 20) : random.between(0, 600),
+      random.chance(0.6) ? random.between(0, 20) : random.between(0, 600),
+    ],
+    smallLimits: random.chance(0.4),
+    idMax: random.chance(0.15) ? 200 + random.below(400) : 0xfff00000,
+  };
+}

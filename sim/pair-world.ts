@@ -1,0 +1,606 @@
+/**
+ * The pair in its world: three machines, their disks and flash, the network between them and the
+ * clients, built from a seed's options; and what can be done to all that.
+ */
+import type { AgentConfig } from "../agent/core/config.js";
+import { agentLimits } from "../agent/core/limits.js";
+import type { CoreConfig } from "../firmware/core/config.js";
+import { defaultTimings } from "../firmware/core/config.js";
+import { defaultLimits } from "../firmware/core/limits.js";
+import type { RoleRecord } from "../protocol/record.js";
+import { decodeRecord, MODE_SOLO } from "../protocol/record.js";
+import { AgentProgram } from "./agent-program.js";
+import type { ClientStyle, ClientWorld } from "./clients.js";
+import { Client, ClientsProgram } from "./clients.js";
+import { ControllerProgram } from "./controller-program.js";
+import type { Fault, TargetName } from "./faults.js";
+import { describeFault } from "./faults.js";
+import { History } from "./history.js";
+import { LinkTap } from "./link-tap.js";
+import type { Options } from "./options.js";
+import { Disk } from "./world/disk.js";
+import { Flash } from "./world/flash.js";
+import { Machine } from "./world/machine.js";
+import { Network } from "./world/network.js";
+import type { Random } from "./world/random.js";
+import type { World } from "./world/world.js";
+import type { Store } from "../agent/core/store.js";
+
+const A = 0;
+const B = 1;
+const C = 2;
+const CLIENTS = 3;
+const NAMES = ["a", "b", "controller", "clients"];
+const KEY = new Uint8Array(32).fill(7);
+
+/** Something done that is undone when its time is over, or when all is healed. */
+interface Active {
+  undo: () => void;
+  over: boolean;
+}
+
+export class PairWorld implements ClientWorld {
+  readonly network: Network;
+  readonly machines: Machine[] = [];
+  readonly disks: [Disk, Disk];
+  readonly flash: Flash;
+  readonly history = new History();
+  readonly clients: Client[] = [];
+  readonly tap: LinkTap;
+  readonly keys: string[];
+  /** Changes of primary that reached the flash. */
+  failovers = 0;
+  flashRecord: RoleRecord | undefined;
+  /** Machines that stay as they are when all is healed. */
+  readonly dead = new Set<number>();
+  /** A disk that was replaced or restored, until the record in mode both names it. */
+  private readonly tainted: [boolean, boolean] = [false, false];
+  private readonly backups: [Store | undefined, Store | undefined] = [undefined, undefined];
+  private readonly active: Active[] = [];
+  private sessions = 0;
+  private values = 0;
+  private readonly faultRandom: Random;
+  private readonly mayFail: [boolean, boolean] = [false, false];
+  private healing = false;
+
+  constructor(
+    readonly world: World,
+    readonly options: Options,
+  ) {
+    const random = world.random;
+    this.faultRandom = random.fork("faults");
+    this.network = new Network(world, 4);
+    this.network.oddChunks = options.oddChunks;
+    this.flash = new Flash(world);
+    this.disks = [new Disk(world, "a"), new Disk(world, "b")];
+    for (const disk of this.disks) disk.flushMaxMs = disk.flushMinMs + options.flushMaxMs;
+    const boots = [
+      (machine: Machine) => this.bootAgent(machine, A),
+      (machine: Machine) => this.bootAgent(machine, B),
+      (machine: Machine) => this.bootController(machine),
+      () => new ClientsProgram(),
+    ];
+    for (let i = 0; i < 4; i++) {
+      this.machines.push(
+        new Machine(world, i, NAMES[i]!, boots[i]!, (machine, error) => this.onThrow(machine, error)),
+      );
+    }
+    for (let i = 0; i < 3; i++) {
+      this.machines[i]!.setClockRate(options.clockRates[i === C ? 0 : i + 1]!);
+    }
+    for (let from = 0; from < 4; from++) {
+      for (let to = 0; to < 4; to++) {
+        const path = this.network.paths[from * 4 + to]!;
+        const base = from < 2 && to < 2 ? options.peerLatencyMs : options.latencyMs;
+        path.latencyMs = base;
+        path.jitterMs = base;
+      }
+    }
+    this.tap = new LinkTap({
+      controllerIndex: C,
+      flashRecord: () => this.flashRecord,
+      violate: (promise, what) => world.violate(promise, what),
+    });
+    this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
+    this.keys = ["r0", "r1", "c0", "l0"];
+    if (random.chance(0.5)) this.keys.push("m0");
+    this.watchFlash();
+    this.machine.start();
+    world.at(options.startMs[0], () => this.machines[C]!.start());
+    world.at(options.startMs[1], () => this.machines[A]!.start());
+    world.at(options.startMs[2], () => this.machines[B]!.start());
+    this.startClients(random.fork("clients"));
+  }
+
+  // --- what clients need ---
+
+  get machine(): Machine {
+    return this.machines[CLIENTS]!;
+  }
+
+  target(via: ClientStyle["via"]): Machine {
+    return this.machines[via === "a" ? A : via === "b" ? B : C]!;
+  }
+
+  nextSession(): number {
+    return ++this.sessions;
+  }
+
+  nextValue(): string {
+    return "v" + (this.values++).toString(36).padStart(5, "0");
+  }
+
+  anomaly(promise: string, what: string): void {
+    this.world.violate(promise, what);
+  }
+
+  private startClients(random: Random): void {
+    const options = this.options;
+    for (let i = 0; i < options.clients + options.localClients; i++) {
+      const own = random.fork(`client ${i}`);
+      const local = i >= options.clients;
+      const style: ClientStyle = {
+        via: local ? own.pick(["a", "b"] as const) : "controller",
+        batchMax: own.pick([1, 1, 3, 8]),
+        open: own.chance(0.2),
+        pauseMs: options.meanPauseMs * own.between(0.5, 2),
+        readShare: own.pick([0.2, 0.5, 0.8]),
+        churnMs: own.chance(0.3) ? own.spread(100, 3000) : 0,
+        pairShare: own.chance(0.5) ? 0.2 : 0,
+        keys: own.chance(0.3) ? [own.pick(this.keys)] : this.keys,
+      };
+      this.world.at(own.between(0, 50), () => {
+        this.clients.push(new Client(this, `client${i}`, style, own));
+      });
+    }
+  }
+
+  // --- processes ---
+
+  private bootController(machine: Machine): ControllerProgram {
+    const options = this.options;
+    const limits = defaultLimits();
+    const config: CoreConfig = {
+      servers: [
+        { id: "a", preset: options.preset === 0 },
+        { id: "b", preset: options.preset === 1 },
+      ],
+      key: KEY,
+      clientKey: undefined,
+      clientPassword: undefined,
+      balancing: this.world.seed % 4 === 0 ? "reported-load" : "expected-delay",
+      frameMax: 65536,
+      idMax: options.idMax,
+      seed: new Uint8Array(0),
+      timings: defaultTimings(),
+      limits,
+    };
+    return new ControllerProgram(
+      machine,
+      this.network,
+      [this.machines[A]!, this.machines[B]!],
+      this.flash,
+      config,
+      (reason) => this.broken(machine, `reset: ${reason}`),
+      () => {},
+    );
+  }
+
+  private bootAgent(machine: Machine, index: 0 | 1): AgentProgram {
+    const disk = this.disks[index];
+    const options = this.options;
+    const config: AgentConfig = {
+      id: index === A ? "a" : "b",
+      index,
+      peerId: index === A ? "b" : "a",
+      key: KEY,
+      identity: disk.identity.slice(),
+      emptied: disk.content.count("meta") === 0,
+      preset: options.preset === index,
+      controllerAddress: "controller:6380",
+      localPassword: "",
+      limits: agentLimits(
+        options.smallLimits
+          ? {
+              logBytesMax: 8192,
+              chunkBytesMax: 512,
+              checkpointBytes: 1024,
+              tailBytesMax: 2048,
+              streamWindowBytes: 2048,
+              overlayKeysMax: 8,
+              sliceKeysMax: 3,
+              copyRowsMax: 2,
+              copyBytesMax: 256,
+              trimChunksMax: 4,
+              joinLagEntries: 20,
+              boundariesMax: 16,
+            }
+          : {},
+      ),
+    };
+    return new AgentProgram(
+      machine,
+      this.network,
+      { controller: this.machines[C]!, peer: this.machines[1 - index]! },
+      disk,
+      config,
+      this.world.random.fork(`agent ${index}`),
+      (reason) => this.onFatal(machine, index, reason),
+      () => 1_700_000_000_000 + this.world.now * (1 + index * 0.001) + index * 5000,
+    );
+  }
+
+  private onThrow(machine: Machine, error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.broken(machine, text);
+  }
+
+  private broken(machine: Machine, reason: string): void {
+    this.world.violate("assertion", `${machine.name}: ${reason}`);
+    machine.kill("broken invariant");
+  }
+
+  private onFatal(machine: Machine, index: 0 | 1, reason: string): void {
+    if (!this.mayFail[index]) {
+      this.broken(machine, `fatal: ${reason}`);
+      return;
+    }
+    machine.kill(reason);
+    this.mayFail[index] = false;
+    this.startAgain(index, this.faultRandom.spread(20, 800));
+  }
+
+  private startAgain(index: number, afterMs: number): void {
+    this.world.after(afterMs, () => {
+      if (!this.dead.has(index)) this.machines[index]!.start();
+    });
+  }
+
+  private watchFlash(): void {
+    const look = this.flash;
+    const persist = look.persist.bind(look);
+    look.persist = (record, done) => {
+      persist(record, (error) => {
+        if (error === undefined) this.onRecord(record);
+        done(error);
+      });
+      for (const armed of this.onFlashWrite.splice(0)) armed();
+    };
+  }
+
+  private readonly onFlashWrite: (() => void)[] = [];
+  private readonly onRoles: (() => void)[] = [];
+
+  private onRecord(bytes: Uint8Array): void {
+    const before = this.flashRecord;
+    this.readFlash();
+    const record = this.flashRecord;
+    if (record === undefined) return;
+    void bytes;
+    const text = `${record.mode === MODE_SOLO ? "solo" : "both"}(${NAMES[record.primary]}) epoch ${record.epoch}`;
+    this.world.trace.line(this.world.now, "FLASH", text);
+    if (before !== undefined && before.primary !== record.primary) this.failovers++;
+    for (const armed of this.onRoles.splice(0)) armed();
+  }
+
+  /** What the flash holds now. */
+  readFlash(): void {
+    const bytes = this.flash.record;
+    const record = bytes === undefined ? undefined : decodeRecord(bytes, 0, bytes.length);
+    this.flashRecord = record !== undefined && "malformed" in record ? undefined : record;
+  }
+
+  // --- faults ---
+
+  strike(fault: Fault): void {
+    if (this.healing) return;
+    const done = this.inflict(fault);
+    if (done) {
+      this.world.countFault(fault.kind);
+      this.world.trace.line(this.world.now, "FAULT", describeFault(fault));
+    }
+  }
+
+  private index(name: TargetName): number {
+    switch (name) {
+      case "a":
+        return A;
+      case "b":
+        return B;
+      case "c":
+        return C;
+      case "primary":
+        return this.flashRecord?.primary ?? A;
+      case "standby":
+        return 1 - (this.flashRecord?.primary ?? A);
+    }
+  }
+
+  private lasting(forMs: number, undo: () => void): void {
+    const active: Active = { undo, over: false };
+    this.active.push(active);
+    this.world.after(forMs, () => this.end(active));
+  }
+
+  private end(active: Active): void {
+    if (active.over) return;
+    active.over = true;
+    active.undo();
+  }
+
+  private inflict(fault: Fault): boolean {
+    const index = this.index(fault.target);
+    const machine = this.machines[index]!;
+    let otherIndex = this.index(fault.other);
+    if (otherIndex === index) otherIndex = (index + 1 + Math.floor(fault.strength * 2)) % 3;
+    const other = this.machines[otherIndex]!;
+    const network = this.network;
+    switch (fault.kind) {
+      case "kill":
+        if (!machine.alive) return false;
+        machine.kill("kill -9");
+        this.startAgain(index, fault.forMs);
+        return true;
+      case "power":
+        if (!machine.powered) return false;
+        machine.powerOff("fault");
+        this.startAgain(index, fault.forMs);
+        return true;
+      case "hang":
+        if (machine.state !== "up") return false;
+        machine.hang();
+        this.lasting(fault.forMs, () => machine.resume());
+        return true;
+      case "slow":
+        machine.slowness = 2 + fault.strength * 100;
+        this.lasting(fault.forMs, () => {
+          machine.slowness = 1;
+        });
+        return true;
+      case "block":
+      case "clog":
+        network.block(machine, other);
+        network.block(other, machine);
+        this.lasting(fault.forMs, () => {
+          network.unblock(machine, other);
+          network.unblock(other, machine);
+        });
+        return true;
+      case "blockOneWay":
+        network.block(machine, other);
+        this.lasting(fault.forMs, () => network.unblock(machine, other));
+        return true;
+      case "isolate": {
+        const others = this.machines.filter((m) => m !== machine && (fault.strength < 0.7 || m.index < 3));
+        for (const m of others) {
+          network.block(machine, m);
+          network.block(m, machine);
+        }
+        this.lasting(fault.forMs, () => {
+          for (const m of others) {
+            network.unblock(machine, m);
+            network.unblock(m, machine);
+          }
+        });
+        return true;
+      }
+      case "cutLink": {
+        let cut = false;
+        for (const end of machine.ends) {
+          if (end !== undefined && end.peer.machine === other) {
+            end.cut();
+            cut = true;
+          }
+        }
+        return cut;
+      }
+      case "udp": {
+        const paths = network.paths;
+        const strength = fault.strength;
+        for (const path of paths) {
+          path.loss = strength * 0.4;
+          path.doubling = strength * 0.3;
+          path.reordering = strength * 0.3;
+        }
+        this.lasting(fault.forMs, () => {
+          for (const path of paths) {
+            path.loss = 0;
+            path.doubling = 0;
+            path.reordering = 0;
+          }
+        });
+        return true;
+      }
+      case "latency": {
+        const there = network.path(machine, other);
+        const back = network.path(other, machine);
+        const extra = 1 + fault.strength * fault.strength * 120;
+        there.extraMs += extra;
+        if (fault.strength > 0.3) back.extraMs += extra;
+        this.lasting(fault.forMs, () => {
+          there.extraMs -= extra;
+          if (fault.strength > 0.3) back.extraMs -= extra;
+        });
+        return true;
+      }
+      case "diskStall": {
+        const disk = this.disks[index as 0 | 1];
+        disk.stalledUntil = Math.max(disk.stalledUntil, this.world.now + fault.forMs);
+        return true;
+      }
+      case "diskSlow": {
+        const disk = this.disks[index as 0 | 1];
+        disk.flushMaxMs += fault.strength * 60;
+        this.lasting(fault.forMs, () => {
+          disk.flushMaxMs -= fault.strength * 60;
+        });
+        return true;
+      }
+      case "diskFail":
+        if (!machine.alive) return false;
+        this.mayFail[index as 0 | 1] = true;
+        this.disks[index as 0 | 1].failNext = true;
+        return true;
+      case "diskReplace":
+      case "diskRestore":
+        return this.exchangeDisk(index as 0 | 1, fault);
+      case "flashSlow":
+        this.flash.writeMaxMs += fault.strength * 80;
+        this.lasting(fault.forMs, () => {
+          this.flash.writeMaxMs -= fault.strength * 80;
+        });
+        return true;
+      case "flashFail":
+        this.flash.failNext = true;
+        return true;
+      case "flashTear":
+        this.onFlashWrite.push(() => {
+          this.world.after(fault.strength * this.flash.writeMaxMs, () => {
+            if (this.healing) return;
+            this.machines[C]!.kill("in the middle of a flash write");
+            this.startAgain(C, fault.forMs);
+          });
+        });
+        return true;
+      case "flashWipe":
+      case "flashForeign":
+        // What a wiped controller forgot must be known to a server whose disk is what it was.
+        if (this.taintedNow() || this.flashRecord === undefined) return false;
+        this.machines[C]!.kill("its flash is wiped");
+        if (fault.kind === "flashWipe") this.flash.wipe();
+        else this.flash.spoil(fault.strength < 0.5 ? "written on another chip" : "a damaged slot");
+        this.flashRecord = undefined;
+        this.startAgain(C, fault.forMs);
+        return true;
+      case "switchover": {
+        const program = this.machines[C]!.program;
+        if (!(program instanceof ControllerProgram) || this.machines[C]!.state !== "up") return false;
+        this.machines[C]!.post(() => {
+          const answer = program.core.console("switchover", this.machines[C]!.localNow());
+          this.world.trace.line(this.world.now, "OPERATOR", `switchover: ${answer.split("\n")[0] ?? ""}`);
+        });
+        return true;
+      }
+      case "clockRate": {
+        machine.setClockRate(0.8 + fault.strength * 0.4);
+        this.lasting(fault.forMs, () => machine.setClockRate(1));
+        return true;
+      }
+      case "clientCut":
+        for (const end of this.machine.ends) {
+          if (end !== undefined && this.faultRandom.chance(0.5)) end.cut();
+        }
+        return true;
+      case "urgentCrash": {
+        const disk = this.disks[index as 0 | 1];
+        disk.onUrgent = () => {
+          disk.onUrgent = undefined;
+          this.world.after(fault.strength * 2 * disk.flushMaxMs, () => {
+            if (this.healing) return;
+            if (fault.strength < 0.5) machine.kill("after an urgent commit");
+            else machine.powerOff("after an urgent commit");
+            this.startAgain(index, fault.forMs);
+          });
+        };
+        return true;
+      }
+      case "roleCrash":
+        this.onRoles.push(() => {
+          this.world.after(fault.strength * fault.strength * 30, () => {
+            if (this.healing) return;
+            this.machines[this.index(fault.target)]!.kill("just after a change of roles");
+            this.startAgain(this.index(fault.target), fault.forMs);
+          });
+        });
+        return true;
+    }
+  }
+
+  /** Puts in another disk: an empty one, or one restored from an old backup. */
+  private exchangeDisk(index: 0 | 1, fault: Fault): boolean {
+    const record = this.flashRecord;
+    if (record === undefined || this.taintedNow()) return false;
+    // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
+    if (record.mode === MODE_SOLO && record.primary === index) return false;
+    if (fault.kind === "diskRestore" && this.backups[index] === undefined) {
+      this.backups[index] = this.disks[index].backup();
+      return false;
+    }
+    this.machines[index]!.kill("its disk is exchanged");
+    if (fault.kind === "diskRestore") this.disks[index].restore(this.backups[index]!);
+    else this.disks[index].replace();
+    this.tainted[index] = true;
+    this.startAgain(index, fault.forMs);
+    return true;
+  }
+
+  /** Whether some disk has been exchanged and the pair has not taken it in yet. */
+  private taintedNow(): boolean {
+    const record = this.flashRecord;
+    for (const index of [A, B] as const) {
+      if (!this.tainted[index] || record === undefined || record.mode === MODE_SOLO) continue;
+      const named = index === A ? record.identityA : record.identityB;
+      if (equal(named, this.disks[index].identity)) this.tainted[index] = false;
+    }
+    return this.tainted[A] || this.tainted[B];
+  }
+
+  /** Every fault is over; what is not in `dead` is up again. */
+  heal(): void {
+    this.healing = true;
+    this.world.trace.line(this.world.now, "HEAL", `all but [${[...this.dead].map((i) => NAMES[i]).join()}]`);
+    for (const active of this.active.splice(0)) this.end(active);
+    this.onFlashWrite.length = 0;
+    this.onRoles.length = 0;
+    this.flash.failNext = false;
+    for (const disk of this.disks) {
+      disk.stalledUntil = 0;
+      disk.failNext = false;
+      disk.onUrgent = undefined;
+    }
+    for (let i = 0; i < 3; i++) {
+      const machine = this.machines[i]!;
+      if (this.dead.has(i)) machine.kill("stays dead");
+      else machine.start();
+    }
+  }
+
+  revive(): void {
+    for (const index of this.dead) {
+      this.dead.delete(index);
+      this.machines[index]!.start();
+    }
+  }
+
+  /**
+   * Whether ROLES.md says that the pair must wait: the record names a disk that is gone, or names solo a
+   * server that is dead, or the flash is blank and a server is dead.
+   */
+  mayWait(): string {
+    this.readFlash();
+    const record = this.flashRecord;
+    if (record === undefined) return this.dead.size > 0 ? "flash blank and a machine dead" : "";
+    const lives = (index: 0 | 1): boolean =>
+      !this.dead.has(index) &&
+      equal(index === A ? record.identityA : record.identityB, this.disks[index].identity);
+    const other = (1 - record.primary) as 0 | 1;
+    if (lives(record.primary)) return "";
+    if (record.mode === MODE_SOLO) return "solo, and its server is gone";
+    return lives(other) ? "" : "both disks of the record are gone";
+  }
+
+  agent(index: 0 | 1): AgentProgram | undefined {
+    const program = this.machines[index]!.program;
+    return program instanceof AgentProgram ? program : undefined;
+  }
+
+  controller(): ControllerProgram | undefined {
+    const program = this.machines[C]!.program;
+    return program instanceof ControllerProgram ? program : undefined;
+  }
+}
+
+function equal(x: Uint8Array, y: Uint8Array): boolean {
+  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
+  return x.length === y.length;
+}

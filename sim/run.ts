@@ -1,0 +1,225 @@
+/**
+ * One seed, from power-on to verdict.
+ *
+ *     faults (safety)  ->  healed but for one (it must serve)  ->  all healed (in sync again)
+ *                      ->  clients stop, quiet, last reads  ->  checkers
+ */
+import { checkConverged } from "./checkers/converges.js";
+import { checkExactlyOnce } from "./checkers/exactly-once.js";
+import { checkLinearizable } from "./checkers/linearizable.js";
+import { checkNoLostWrite } from "./checkers/no-lost-write.js";
+import { Client } from "./clients.js";
+import type { Fault } from "./faults.js";
+import { drawPlan } from "./faults.js";
+import type { Operation } from "./history.js";
+import { OK } from "./history.js";
+import type { Options } from "./options.js";
+import { drawOptions } from "./options.js";
+import { PairWorld } from "./pair-world.js";
+import { MODE_BOTH } from "../protocol/record.js";
+import { World } from "./world/world.js";
+import type { Violation } from "./world/world.js";
+
+/** With every fault over, a write must be acknowledged within this. @unit ms */
+export const SERVE_LIMIT_MS = 9000;
+/** With everything up, the pair must be in sync again within this. @unit ms */
+export const SYNC_LIMIT_MS = 40000;
+/** After clients have stopped, both disks must be equal within this. @unit ms */
+export const QUIET_LIMIT_MS = 15000;
+
+export interface RunOptions {
+  /** Keep lines that a person can read. */
+  readable?: boolean;
+  /** Changes what the seed drew. */
+  change?: (options: Options) => void;
+  /** Leaves faults out of the plan. */
+  keep?: (fault: Fault, index: number) => boolean;
+}
+
+export interface RunResult {
+  seed: number;
+  violation: Violation | undefined;
+  hash: string;
+  virtualMs: number;
+  events: number;
+  faults: Record<string, number>;
+  failovers: number;
+  records: number;
+  acknowledgedWrites: number;
+  reads: number;
+  standbyReads: number;
+  unknown: number;
+  failed: number;
+  /** The run ended where the pair must wait for an operator (not a failure). */
+  waited: string;
+  lines: string[];
+}
+
+export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
+  const world = new World(seed, runOptions.readable === true);
+  const options = drawOptions(world.random.fork("options"));
+  runOptions.change?.(options);
+  let plan = drawPlan(world.random.fork("plan"), options);
+  if (runOptions.keep !== undefined) plan = plan.filter(runOptions.keep);
+  const pair = new PairWorld(world, options);
+  for (const fault of plan) world.at(fault.atMs, () => pair.strike(fault));
+  let waited = "";
+  try {
+    waited = phases(world, pair, options);
+  } catch (error) {
+    world.violate("simulator", error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+  const history = pair.history;
+  if (world.violations.length === 0) {
+    const found = checkLinearizable(history);
+    if (found !== undefined) world.violate(found.promise, found.what);
+  }
+  return {
+    seed,
+    violation: world.violations[0],
+    hash: world.trace.hash(),
+    virtualMs: world.now,
+    events: world.trace.eventCount,
+    faults: Object.fromEntries(world.faults),
+    failovers: pair.failovers,
+    records: pair.flash.writes,
+    acknowledgedWrites: history.acknowledgedWrites,
+    reads: history.reads,
+    standbyReads: pair.tap.standbyReads[0]! + pair.tap.standbyReads[1]!,
+    unknown: history.unknown,
+    failed: history.failed,
+    waited,
+    lines: world.trace.lines,
+  };
+}
+
+/** @returns why the pair rightly waits for ever, or "". */
+function phases(world: World, pair: PairWorld, options: Options): string {
+  world.runTo(options.faultsMs);
+  if (world.violations.length > 0) return "";
+
+  if (options.victim >= 0) {
+    pair.dead.add(options.victim);
+    pair.heal();
+    const waits = serve(world, pair, "with one dead");
+    if (world.violations.length > 0) return "";
+    void waits;
+    pair.revive();
+  } else {
+    pair.heal();
+  }
+  const waits = serve(world, pair, "with all up");
+  if (world.violations.length > 0) return "";
+  if (waits !== "") return waits;
+
+  // In sync again, clients still at it.
+  const limit = world.now + SYNC_LIMIT_MS;
+  const inSync = (): boolean => {
+    pair.readFlash();
+    return pair.flashRecord !== undefined && pair.flashRecord.mode === MODE_BOTH;
+  };
+  for (; !inSync(); world.runTo(world.now + 20)) {
+    if (world.violations.length > 0) return "";
+    if (world.now > limit) {
+      world.violate("progress", `not in sync again ${SYNC_LIMIT_MS} ms after everything was healed`);
+      return "";
+    }
+  }
+
+  for (const client of pair.clients) client.running = false;
+  world.runTo(world.now + 200);
+  const final = lastReads(world, pair);
+  if (world.violations.length > 0) return "";
+  for (const check of [checkNoLostWrite, checkExactlyOnce]) {
+    const found = check(pair.history, final);
+    if (found !== undefined) {
+      world.violate(found.promise, found.what);
+      return "";
+    }
+  }
+  const quietLimit = world.now + QUIET_LIMIT_MS;
+  for (;;) {
+    const found = checkConverged(pair.disks[0].content, pair.disks[1].content);
+    if (found === undefined) break;
+    if (world.now > quietLimit) {
+      world.violate(found.promise, found.what);
+      break;
+    }
+    world.runTo(world.now + 50);
+    if (world.violations.length > 0) break;
+  }
+  return "";
+}
+
+/** Waits until a write that was sent from now on is acknowledged. @returns why the pair may wait, "" when it serves. */
+function serve(world: World, pair: PairWorld, when: string): string {
+  const from = world.now;
+  const client = new Client(
+    pair,
+    "prober",
+    {
+      via: "controller",
+      batchMax: 1,
+      open: false,
+      pauseMs: 10,
+      readShare: 0.1,
+      churnMs: 0,
+      pairShare: 0,
+      keys: ["c0"],
+    },
+    world.random.fork(`prober ${when}`),
+  );
+  const served = (): boolean => pair.history.newestServedWrite > from;
+  while (!served()) {
+    world.runTo(world.now + 20);
+    if (world.violations.length > 0) break;
+    if (world.now - from > SERVE_LIMIT_MS) {
+      const may = pair.mayWait();
+      client.running = false;
+      if (may !== "") {
+        world.trace.line(world.now, "WAITS", may);
+        return may;
+      }
+      world.violate("progress", `no write was acknowledged for ${SERVE_LIMIT_MS} ms ${when}, though nothing is broken`);
+      break;
+    }
+  }
+  client.running = false;
+  return "";
+}
+
+/** Reads every key through the controller, once all is calm. */
+function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
+  const client = new Client(
+    pair,
+    "verifier",
+    {
+      via: "controller",
+      batchMax: 1,
+      open: false,
+      pauseMs: 1e9,
+      readShare: 1,
+      churnMs: 0,
+      pairShare: 0,
+      keys: pair.keys,
+    },
+    world.random.fork("verifier"),
+  );
+  const final = new Map<string, Operation>();
+  for (const key of [...pair.keys, "p"]) {
+    const limit = world.now + SERVE_LIMIT_MS;
+    let operation: Operation | undefined;
+    while (operation === undefined || operation.outcome !== OK) {
+      if (operation === undefined || client.waiting === 0) operation = client.readKey(key);
+      world.runTo(world.now + 5);
+      if (world.violations.length > 0) return final;
+      if (world.now > limit) {
+        world.violate("progress", `${key} could not be read in peace`);
+        return final;
+      }
+    }
+    final.set(key, operation);
+  }
+  client.running = false;
+  return final;
+}

@@ -1,0 +1,61 @@
+/**
+ * The virtual world's clock: nothing in it happens but through `at`, in order of virtual time.
+ *
+ * One seed decides everything: latencies, chunking, faults, what clients do.
+ */
+import { EventQueue } from "./event-queue.js";
+import { Random } from "./random.js";
+import { Trace } from "./trace.js";
+
+export interface Violation {
+  /** Name of the checker or promise that failed. */
+  promise: string;
+  what: string;
+  atMs: number;
+}
+
+export class World {
+  /** @unit ms of virtual time since the run began */
+  now = 0;
+  readonly queue = new EventQueue();
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly violations: Violation[] = [];
+  /** Faults that took effect, by kind. */
+  readonly faults = new Map<string, number>();
+
+  constructor(
+    readonly seed: number,
+    readable: boolean,
+  ) {
+    this.random = new Random(seed, "world");
+    this.trace = new Trace(readable);
+  }
+
+  at(timeMs: number, action: () => void): void {
+    this.queue.push(timeMs < this.now ? this.now : timeMs, action);
+  }
+
+  after(delayMs: number, action: () => void): void {
+    this.queue.push(this.now + (delayMs > 0 ? delayMs : 0), action);
+  }
+
+  /** Runs until virtual time reaches `timeMs`, or a promise is broken, or `until` holds (asked after each event). */
+  runTo(timeMs: number, until?: () => boolean): void {
+    while (this.queue.headTime <= timeMs && this.violations.length === 0) {
+      this.now = this.queue.headTime;
+      this.queue.pop()();
+      if (until !== undefined && until()) return;
+    }
+    if (this.violations.length === 0) this.now = timeMs;
+  }
+
+  violate(promise: string, what: string): void {
+    this.violations.push({ promise, what, atMs: this.now });
+    this.trace.line(this.now, "VIOLATION", `${promise}: ${what}`);
+  }
+
+  countFault(kind: string): void {
+    this.faults.set(kind, (this.faults.get(kind) ?? 0) + 1);
+  }
+}
