@@ -55,7 +55,11 @@ const EMPTY_NAMES: [RegExp, string][] = [
   [/^utils?$/i, "the noun of what it holds (bytes, timer, table)"],
   [/^helpers?$/i, "the noun of what it holds"],
   [/^manager$/i, "what it decides or keeps (table, session, monitor)"],
-  [/^(misc|common|shared|stuff)$/i, "one file for each noun in it"],
+];
+/** As part of a name these are honest adjectives; alone they say nothing. */
+const EMPTY_ALONE: [RegExp, string] = [
+  /^(misc|common|shared|stuff|types)$/i,
+  "one file for each noun in it",
 ];
 
 const words = (name: string): string[] =>
@@ -106,6 +110,7 @@ export function layering(graph: SourceGraph): string[] {
       } else if (
         here.name === "bench" &&
         there.product !== "world" &&
+        there.product !== "" &&
         !/^bench\/forward\./.test(node.path)
       ) {
         complaints.push(`${at}: the bench sees the product from outside only (${one.to})`);
@@ -149,6 +154,9 @@ export function names(graph: SourceGraph): string[] {
       for (const [empty, instead] of EMPTY_NAMES) {
         if (empty.test(word)) complaints.push(`${at}: "${name}" says nothing: use ${instead}`);
       }
+    }
+    if (EMPTY_ALONE[0].test(name)) {
+      complaints.push(`${at}: "${name}" says nothing: use ${EMPTY_ALONE[1]}`);
     }
   };
   for (const node of graph.values()) {
@@ -300,7 +308,7 @@ export function docstrings(graph: SourceGraph): string[] {
       );
       const exported = hasModifier(statement, ts.SyntaxKind.ExportKeyword);
       const isConst = ts.isVariableStatement(statement);
-      const inBlock = isConst && first === blockEnd + 1 && blockDocumented;
+      const inBlock: boolean = isConst && first === blockEnd + 1 && blockDocumented;
       if (exported) {
         firstExport = false;
         if (!own && !inBlock) {

@@ -1,0 +1,190 @@
+/**
+ * No needless failover: a long load with everything that could look like a failure and is none: a CPU hog, a
+ * batch copy to a server with an empty disk, KEYS and FLUSHDB on a million keys, a controller whose
+ * input is saturated. The primary must never change; then a kill -9 under the same saturation must fail over.
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { cpus } from "node:os";
+import type { BenchArgs } from "./args.js";
+import { Load, pour } from "./load.js";
+import { Pair, otherOf } from "./pair.js";
+import { clear } from "./power-on.js";
+import { hasProgram, nowMs, sleep, startHog } from "./processes.js";
+import { RespClient } from "./resp-client.js";
+import { printTable, show } from "./table.js";
+
+export async function run(args: BenchArgs): Promise<void> {
+  const minutes = args.minutes ?? 60;
+  const keys = args.keys ?? 1_000_000;
+  const durability = args.durability ?? "disk";
+  const pair = await Pair.start({ durability });
+  const rows: (string | number)[][] = [];
+  const endAt = nowMs() + minutes * 60_000;
+  // A phase is as long as the minutes allow; a whole round has five.
+  const phaseMs = Math.min(60_000, Math.max(5000, (minutes * 60_000) / 6));
+  let serial = 0;
+  let roleChanges = 0;
+  let extraEpochs = 0;
+
+  const phase = async (
+    name: string,
+    verify: boolean,
+    epochsExpected: number,
+    act: (load: Load) => Promise<string>,
+  ): Promise<void> => {
+    const before = await pair.redundant(120_000);
+    const load = new Load({ port: pair.redis, name: `h${serial++}` });
+    await load.start();
+    const from = nowMs();
+    let seen: string;
+    try {
+      seen = await act(load);
+    } catch (error) {
+      seen = `FAILED: ${(error as Error).message.slice(0, 160)}`;
+    }
+    const gap = load.longestGap(from, nowMs());
+    await load.stop();
+    const lost = verify ? (await load.lost()).length : "-";
+    const after = await pair.redundant(120_000);
+    const changed = after.primary === before.primary ? 0 : 1;
+    roleChanges += changed;
+    extraEpochs += Math.max(0, after.epoch - before.epoch - epochsExpected);
+    rows.push([
+      name,
+      changed,
+      after.epoch - before.epoch,
+      load.counts.acknowledged,
+      show(gap.ms),
+      load.counts.errorCount,
+      lost,
+      verify ? load.counts.stale : "-",
+      seen,
+    ]);
+    console.log(`${new Date().toISOString().slice(11, 19)} ${rows.at(-1)!.join(" | ")}`);
+    for (const [text, count] of Object.entries(load.counts.errors))
+      console.log(`    ${count} x ${text}`);
+  };
+
+  try {
+    await pair.redundant();
+    do {
+      await phase("CPU hogs, two a core", true, 0, async () => {
+        const hogs = cpus().flatMap((_, core) => [startHog(core), startHog(core)]);
+        await sleep(phaseMs);
+        for (const hog of hogs) hog.kill("SIGKILL");
+        return "";
+      });
+      await phase(`load of ${keys} keys`, true, 0, async () => {
+        const at = nowMs();
+        await pour(pair.redis, keys, (i) => ["SET", `key:${i}`, "v".repeat(100)], 2, 64);
+        return `${show((nowMs() - at) / 1000)} s`;
+      });
+      await phase("batch copy to an emptied standby", true, 2, async () => {
+        const standby = otherOf((await pair.status())!.primary!);
+        await pair.kill(standby);
+        clear(pair.dataDir(standby));
+        await pair.waitFor("seen to be gone", (status) => status.exit !== 0);
+        const at = nowMs();
+        await pair.restart(standby);
+        await pair.redundant(180_000);
+        return `in sync after ${show((nowMs() - at) / 1000)} s`;
+      });
+      await phase("KEYS * on a million keys, 5 times", true, 0, async () => {
+        const client = await RespClient.open(pair.redis);
+        const times: number[] = [];
+        let count = 0;
+        for (let i = 0; i < 5; i++) {
+          const at = nowMs();
+          const reply = await client.call(["KEYS", "*"], 120_000);
+          count = Array.isArray(reply) ? reply.length : 0;
+          times.push((nowMs() - at) / 1000);
+        }
+        client.close();
+        return `${count} keys, ${show(Math.max(...times))} s`;
+      });
+      await phase("the controller's input saturated", true, 0, async () => {
+        const flood = startFlood(pair.redis);
+        await sleep(phaseMs);
+        flood.forEach((one) => one.kill("SIGKILL"));
+        return flood.length === 0 ? "redis-benchmark not installed" : "";
+      });
+      await phase("FLUSHDB on a million keys", false, 0, async () => {
+        const client = await RespClient.open(pair.redis);
+        const at = nowMs();
+        const reply = await client.call(["FLUSHDB"], 60_000);
+        const took = nowMs() - at;
+        await sleep(3000);
+        client.close();
+        return `${String(reply)} after ${show(took)} ms`;
+      });
+    } while (nowMs() + phaseMs < endAt);
+
+    const quiet = new Load({ port: pair.redis, name: "last" });
+    const flood = startFlood(pair.redis);
+    await quiet.start();
+    await sleep(3000);
+    const from = nowMs();
+    await sleep(2000);
+    const calm = quiet.longestGap(from, nowMs());
+    const { primary } = await pair.redundant(60_000);
+    const at = nowMs();
+    await pair.kill(primary!);
+    await sleep(3000);
+    const gap = quiet.longestGap(at, nowMs());
+    flood.forEach((one) => one.kill("SIGKILL"));
+    await quiet.stop();
+    const lost = await quiet.lost();
+    console.log(
+      `\nkill -9 of the primary under the same saturation: pause ${show(gap.ms - calm.ms)} ms ` +
+        `(longest gap before it ${show(calm.ms)}), closed ${quiet.counts.closed}, errors ${quiet.counts.errorCount}, ` +
+        `lost ${lost.length}, stale ${quiet.counts.stale}`,
+    );
+    await pair.restart(primary!);
+    await pair.redundant(120_000);
+  } finally {
+    await pair.stop();
+  }
+  console.log(
+    `\n${minutes} minutes, durability ${durability}: role changes ${roleChanges}, ` +
+      `epochs beyond those of the wanted rejoins ${extraEpochs}`,
+  );
+  printTable(
+    [
+      "phase",
+      "role changes",
+      "epochs",
+      "acknowledged",
+      "longest gap ms",
+      "errors",
+      "lost",
+      "stale",
+      "seen",
+    ],
+    rows,
+  );
+}
+
+/** Two clients that ask as fast as they can, 64 commands deep, until killed. */
+function startFlood(port: number): ChildProcess[] {
+  if (!hasProgram("redis-benchmark")) return [];
+  return [0, 1].map(() => {
+    const argv = [
+      "-p",
+      String(port),
+      "-c",
+      "100",
+      "-P",
+      "64",
+      "-t",
+      "get",
+      "-r",
+      "100000",
+      "-l",
+      "-q",
+    ];
+    const flood = spawn("redis-benchmark", argv, { stdio: "ignore" });
+    process.once("exit", () => flood.kill("SIGKILL"));
+    return flood;
+  });
+}
