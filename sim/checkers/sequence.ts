@@ -165,7 +165,7 @@ function checkFuture(promise: string, steps: Step[]): Finding | undefined {
     let high = sent.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (sent[middle]! < returned) low = middle + 1;
+      if (sent[middle]! <= returned) low = middle + 1;
       else high = middle;
     }
     if (low < step.place) {
