@@ -185,9 +185,13 @@ const text = `/**
  * ${entries.length} commands in one packed string; command-class.ts says how it is read.
  */
 /* eslint-disable */
+/** A function, so that a chip need not keep the string once it has read it. */
 // prettier-ignore
-export const COMMAND_TABLE =
-${lines.join(" +\n")};
+export function packedCommands(): string {
+  return (
+${lines.map((line) => "  " + line).join(" +\n")}
+  );
+}
 
 /** Buckets of the table; its first characters say where each begins. */
 export const BUCKETS = ${BUCKETS};

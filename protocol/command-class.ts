@@ -19,11 +19,11 @@
  */
 import {
   BUCKETS,
-  COMMAND_TABLE,
   FIRST_WEIGHT,
   KEY_SPECS,
   LAST_WEIGHT,
   MIDDLE_WEIGHT,
+  packedCommands,
 } from "./command-table.js";
 import { CLASS_WRITE } from "./frame.js";
 
@@ -48,6 +48,16 @@ export const MARK_CONTAINER = 512;
 /** A line of an HTTP request: somebody's browser is being made to talk to us. Close, as Redis does. */
 export const MARK_CROSS_PROTOCOL = 1024;
 
+function tableBytes(): Uint8Array {
+  const packed = packedCommands();
+  const bytes = new Uint8Array(packed.length);
+  for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
+  return bytes;
+}
+
+/** As bytes it is read twice as fast as the string it comes from, and takes less of a chip's memory. */
+const TABLE = tableBytes();
+
 /** A command's place in the table. */
 export type CommandEntry = number;
 export const UNKNOWN_COMMAND: CommandEntry = -1;
@@ -56,7 +66,7 @@ const ZERO = 35;
 const BASE = 90;
 
 function twoDigits(at: number): number {
-  return (COMMAND_TABLE.charCodeAt(at) - ZERO) * BASE + COMMAND_TABLE.charCodeAt(at + 1) - ZERO;
+  return (TABLE[at]! - ZERO) * BASE + TABLE[at + 1]! - ZERO;
 }
 
 function lower(byte: number): number {
@@ -65,10 +75,10 @@ function lower(byte: number): number {
 
 /** Whether the entry's name is bytes[start..start+length) in any case. */
 function isNamed(entry: number, bytes: Uint8Array, start: number, length: number): boolean {
-  if (COMMAND_TABLE.charCodeAt(entry) - ZERO !== length) return false;
+  if (TABLE[entry]! - ZERO !== length) return false;
   for (let i = 0; i < length; i++) {
     const byte = bytes[start + i]!;
-    if (COMMAND_TABLE.charCodeAt(entry + 1 + i) !== (byte >= 65 && byte <= 90 ? byte + 32 : byte)) {
+    if (TABLE[entry + 1 + i]! !== (byte >= 65 && byte <= 90 ? byte + 32 : byte)) {
       return false;
     }
   }
@@ -77,7 +87,7 @@ function isNamed(entry: number, bytes: Uint8Array, start: number, length: number
 
 /** Where the fields behind the name begin. */
 function fields(entry: number): number {
-  return entry + 1 + COMMAND_TABLE.charCodeAt(entry) - ZERO;
+  return entry + 1 + TABLE[entry]! - ZERO;
 }
 
 /** Where the entry's own text ends (its subcommands follow, where it has some). */
@@ -88,7 +98,7 @@ function ownEnd(entry: number): number {
 function nextEntry(entry: number): number {
   let at = ownEnd(entry);
   if ((marksOf(entry) & MARK_CONTAINER) === 0) return at;
-  let subs = COMMAND_TABLE.charCodeAt(at) - ZERO;
+  let subs = TABLE[at]! - ZERO;
   at++;
   while (subs > 0) {
     at = ownEnd(at);
@@ -128,7 +138,7 @@ export function findSubcommand(
 ): CommandEntry {
   if (container < 0 || (marksOf(container) & MARK_CONTAINER) === 0) return UNKNOWN_COMMAND;
   let at = ownEnd(container);
-  let subs = COMMAND_TABLE.charCodeAt(at) - ZERO;
+  let subs = TABLE[at]! - ZERO;
   at++;
   while (subs > 0) {
     if (isNamed(at, bytes, start, end - start)) return at;
@@ -166,7 +176,7 @@ export function marksOf(entry: CommandEntry): number {
 
 /** As Redis gives it: exact count with the name, or at least that many when negative; 0 for an unknown one. */
 export function arityOf(entry: CommandEntry): number {
-  return entry < 0 ? 0 : COMMAND_TABLE.charCodeAt(fields(entry)) - ZERO - 45;
+  return entry < 0 ? 0 : TABLE[fields(entry)]! - ZERO - 45;
 }
 
 export function arityFits(entry: CommandEntry, count: number): boolean {
@@ -176,24 +186,30 @@ export function arityFits(entry: CommandEntry, count: number): boolean {
 
 /** Index of the first key among the arguments, 0 when there is none (or only with MARK_MOVABLE_KEYS). */
 export function firstKeyOf(entry: CommandEntry): number {
-  return entry < 0 ? 0 : KEY_SPECS[3 * (COMMAND_TABLE.charCodeAt(fields(entry) + 3) - ZERO)]!;
+  return entry < 0 ? 0 : KEY_SPECS[3 * (TABLE[fields(entry) + 3]! - ZERO)]!;
 }
 
 /** Index of the last key in a command of `count` arguments. */
 export function lastKeyOf(entry: CommandEntry, count: number): number {
   if (entry < 0) return 0;
-  const last = KEY_SPECS[3 * (COMMAND_TABLE.charCodeAt(fields(entry) + 3) - ZERO) + 1]!;
+  const last = KEY_SPECS[3 * (TABLE[fields(entry) + 3]! - ZERO) + 1]!;
   return last < 0 ? count + last : last;
 }
 
 /** From one key to the next, 0 when there is none. */
 export function keyStepOf(entry: CommandEntry): number {
-  return entry < 0 ? 0 : KEY_SPECS[3 * (COMMAND_TABLE.charCodeAt(fields(entry) + 3) - ZERO) + 2]!;
+  return entry < 0 ? 0 : KEY_SPECS[3 * (TABLE[fields(entry) + 3]! - ZERO) + 2]!;
+}
+
+function textOf(start: number, end: number): string {
+  let text = "";
+  for (let at = start; at < end; at++) text += String.fromCharCode(TABLE[at]!);
+  return text;
 }
 
 /** The name in lower case (a subcommand's without its container's), "" for an unknown command. */
 export function nameOf(entry: CommandEntry): string {
-  return entry < 0 ? "" : COMMAND_TABLE.substring(entry + 1, fields(entry));
+  return entry < 0 ? "" : textOf(entry + 1, fields(entry));
 }
 
 /** Whether this command would wait: by its nature, or by the word BLOCK. */

@@ -4,60 +4,64 @@
  * 305 commands in one packed string; command-class.ts says how it is read.
  */
 /* eslint-disable */
+/** A function, so that a chip need not keep the string once it has read it. */
 // prettier-ignore
-export const COMMAND_TABLE =
-  "%q&/&M&a&y'7'f(9(N(w);)h***3*I*S+=+S+e,2,=,G,`-.-p.?.T/%/X0;0F0j1'1>1Q1{2W3*353_" +
-  "4F4F4z5F5W5u717D7w7w878Z989I9R9s:-:D;E;Z;g<#<G<T<q<{=H=_=l>%>1>]?:?T?w@@@nA5AJAX" +
-  "AXAjB8BMBqC4CTChCsDADfETEzF9F`F`F`FkG1GaH&H/HHHQHZHeHpI-I8I]IxJ'JJJUJ|J|K@K{K{L7" +
-  "LJLoMEN%NLOZP:PFPi(helloO#)#,sdiffcardM+S#*commandO#)#'dumpR##$'xdelM#$$(getexN#" +
-  "$$(smoveT#$')expireM#$$+xpendingM#&$-hrandfieldN##$'xaddK#%$&aclN%1#/hincrbyfloa" +
-  "tT#%$*latencyN%1#(xnackI#$$*discardQ#1#+flushallO#$#)renameS#$''waitS#=#*hexists" +
-  "S##$'sortN+U$-ardelrangeL#$$-argetrangeT##$)configN%1#.bitfield_roN##$,sismember" +
-  "S##$-smismemberM##$,subscribeN$+#.unsubscribeO$+#+getrangeT##$-ssubscribeN$+)'sc" +
-  "anN###)msetexL+U#)msetnxM#%+(zdiffM+S#/dyad.sessionN#%#+renamenxS#$'1zremrangeby" +
-  "lexT#$$1zrevrangebylexL##$(fcallM/m#*geodistL##$'hdelM#$$'saddM#%$+smembersR##$*" +
-  "waitaofT#=#,zlexcountT##$)vrangeL##$(zcardR##$(delexN#$$-xreadgroupI,*#)bgsaveO%" +
-  "1#'lremT#$$(setexT#%$(setnxS#%$+bitfieldN#%$*hstrlenS##$)pubsubN$+#,readwriteQ#)" +
-  "#.zrangestoreK#%'/punsubscribeO$+#,xrevrangeL##$(zscanM##$'keysR###*migrateJ+T*)" +
-  "hgetexK#$$)hsetexJ#%$)hsetnxT#%$(lpushM#%$.incrbyfloatS#%$*publishS$+#+replconfO" +
-  "%1#(zmpopL+T#1restore-askingL#%$3zremrangebyscoreT#$$3zrevrangebyscoreL##$)lmove" +
-  "mK#%'*linsertU#%$'lposM##$-zintercardM+S#(arsetL#%$+setrangeT#%$)armsetL#%$*slav" +
-  "eofS%1#&lcsM##')sinterN##)+arinsertM#%$+readonlyQ#)#.zrangebylexL##$(argetS##$*h" +
-  "importN4+#$&setK#%&'lpopN#$$,randomkeyQ###)armgetM##$+bzpopminM#<((rpushM#%$)zsc" +
-  "oreS##$)getbitS##$'aropK##$)lindexS##$*pfcountN#&)(resetQ#)#(blessN4+#&(clearT#$" +
-  "&&getS#%&&setT#%&.sinterstoreM#%)*sort_roN+S$7georadiusbymember_roK##$-sunioncar" +
-  "dM+S#*zmscoreM##$)appendS#%$)getsetS#%$.hexpiretimeK#&$/hpexpiretimeK#&$'httlK#&" +
-  "$)scriptN'=#(vinfoR##$(hpttlK#&$)lrangeT##$)memoryN4+#()doctorR%1#/malloc-statsR" +
-  "%1#(purgeR%1#(statsR%1#(usageM##&*pfmergeN#%)'rpopN#$$(pfaddN#%$'timeQ#&#*hgetal" +
-  "lR##$*hgetdelK#$$+shutdownO%1#,trimslotsK#$#.arlastitemsM##$(hkeysR##$*flushdbO#" +
-  "$#,hexpireatJ#$$'zaddL#%$-expiretimeR#&$-hpexpireatJ#$$.srandmemberN##$(zrankM##" +
-  "$&delN#$)'incrR#%$'lsetT#%$(arlenR##$)sunionN##)*xcfgsetN#$$)moduleN%1#'sremM#$$" +
-  "+lastsaveQ#&#(vcardR##$)setbitT#%$)xgroupN4+#()createK#%&1createconsumerU#%&.del" +
-  "consumerU#$&*destroyT#$&(setidK#$&)arnextR##$(xreadL,)#+zrevrankM##$(ardelM#$$*h" +
-  "expireJ#$$*eval_roM/m#+hpexpireJ#$$)swapdbS#$#+bzpopmaxM#<(*hincrbyT#%$'llenR##$" +
-  "&ttlR#&$(hmsetL#%$'decrR#%$&getR##$)lpushxM#%$)xrangeL##$*xackdelJ#$$)zinterM+S#" +
-  "+hpersistK#$$(hmgetM##$'spopN#$$*blmovemJ#='-psubscribeN$+#-xautoclaimJ#$$,zrevr" +
-  "angeL##$)argrepJ##$(bitopL#%%)getdelR#$$)increxN#%$*unwatchQ#1#(ltrimT#$$.zinter" +
-  "storeL+U$)arseekS#$$+expireatM#$$)zcountT##$)arinfoN##$(debugN%1#,georadiusJ+U$'" +
-  "roleQ#&#,rpoplpushS#%')rpushxM#%$*zpopminN#$$'mgetN##)'msetM#%+-pfselftestQ%1#*a" +
-  "rcountR##$'typeR##$,vismemberS##$'vdimR##$'vsimL##$/georadius_roJ##$*monitorQ%1#" +
-  ")vlinksM##$)psetexT#%$(touchN##))existsN##).sunionstoreM#%)'xlenR##$+functionN'=" +
-  "#.zrandmemberN##$+fcall_roM/m#&setM#%$)strlenR##$'vaddK#%$)xsetidM#%$)zunionM+S#" +
-  "'infoO#&#)selectR#)#)xclaimJ#$$'zremM#$$'hgetS##$'hsetL#%$(lmpopL+T#'pingO#)#)ar" +
-  "scanL##$,replicaofS%1#(xinfoN4+#&,consumersT#&&)groupsS##&)streamM#&&'execQ#1#,g" +
-  "eosearchI##$-sdiffstoreM#%)-brpoplpushT#='(xtrimL#$$(hvalsR##$/sunsubscribeO$+)*" +
-  "zincrbyT#%$)geoaddK#%$(lmoveU#%'+spublishS$+$'vembM##$)geoposN##$.pexpiretimeR#&" +
-  "$(watchN#1))xdelexK#$$4georadiusbymemberK+U$'hlenR##$'pttlR#&$+bitcountN##$*zpop" +
-  "maxN#$$'echoR#)#'authN#)#)clientN#)#)unlinkN#$)'moveS#$$,pexpireatM#$$)backupR%1" +
-  "#)dbsizeQ###-evalsha_roM/m#)substrT##$/bgrewriteaofQ%1#(sdiffN##)'xackL#$$)bitpo" +
-  "sM##$+failoverO%1#)zrangeL##$)incrbyS#%$*hotkeysN%1#)lolwutO###.xidmprecordU#%$(" +
-  "blpopM#<((brpopM#<((scardR##$)blmpopK+l#)bzmpopK+l#*pexpireM#$$'saveQ%1#.zunions" +
-  "toreL+U$(host:OE1#*restoreL#%$'postOE1#(sscanM##$'evalM/m#*geohashN##$.vrandmemb" +
-  "erN##$)arringL#%$)askingQ#)#+vgetattrS##$+vsetattrT#$$'copyM#%'(hscanM##$*persis" +
-  "tR#$$'syncQ%1#0zrangebyscoreL##$1geosearchstoreH#%'2zremrangebyrankT#$$)blmoveV#" +
-  "=')objectN4+#'+encodingS##&'freqS#&&+idletimeS#&&+refcountS##&'quitO#)#'vremS#$$" +
-  "-zdiffstoreL+U$*clusterN%1#)decrbyS#%$(multiQ#1#(psyncM%1#-sintercardM+S#*slowlo" +
-  "gN%1#)digestR##$*evalshaM/m#*pfdebugS%1&";
+export function packedCommands(): string {
+  return (
+    "%q&/&M&a&y'7'f(9(N(w);)h***3*I*S+=+S+e,2,=,G,`-.-p.?.T/%/X0;0F0j1'1>1Q1{2W3*353_" +
+    "4F4F4z5F5W5u717D7w7w878Z989I9R9s:-:D;E;Z;g<#<G<T<q<{=H=_=l>%>1>]?:?T?w@@@nA5AJAX" +
+    "AXAjB8BMBqC4CTChCsDADfETEzF9F`F`F`FkG1GaH&H/HHHQHZHeHpI-I8I]IxJ'JJJUJ|J|K@K{K{L7" +
+    "LJLoMEN%NLOZP:PFPi(helloO#)#,sdiffcardM+S#*commandO#)#'dumpR##$'xdelM#$$(getexN#" +
+    "$$(smoveT#$')expireM#$$+xpendingM#&$-hrandfieldN##$'xaddK#%$&aclN%1#/hincrbyfloa" +
+    "tT#%$*latencyN%1#(xnackI#$$*discardQ#1#+flushallO#$#)renameS#$''waitS#=#*hexists" +
+    "S##$'sortN+U$-ardelrangeL#$$-argetrangeT##$)configN%1#.bitfield_roN##$,sismember" +
+    "S##$-smismemberM##$,subscribeN$+#.unsubscribeO$+#+getrangeT##$-ssubscribeN$+)'sc" +
+    "anN###)msetexL+U#)msetnxM#%+(zdiffM+S#/dyad.sessionN#%#+renamenxS#$'1zremrangeby" +
+    "lexT#$$1zrevrangebylexL##$(fcallM/m#*geodistL##$'hdelM#$$'saddM#%$+smembersR##$*" +
+    "waitaofT#=#,zlexcountT##$)vrangeL##$(zcardR##$(delexN#$$-xreadgroupI,*#)bgsaveO%" +
+    "1#'lremT#$$(setexT#%$(setnxS#%$+bitfieldN#%$*hstrlenS##$)pubsubN$+#,readwriteQ#)" +
+    "#.zrangestoreK#%'/punsubscribeO$+#,xrevrangeL##$(zscanM##$'keysR###*migrateJ+T*)" +
+    "hgetexK#$$)hsetexJ#%$)hsetnxT#%$(lpushM#%$.incrbyfloatS#%$*publishS$+#+replconfO" +
+    "%1#(zmpopL+T#1restore-askingL#%$3zremrangebyscoreT#$$3zrevrangebyscoreL##$)lmove" +
+    "mK#%'*linsertU#%$'lposM##$-zintercardM+S#(arsetL#%$+setrangeT#%$)armsetL#%$*slav" +
+    "eofS%1#&lcsM##')sinterN##)+arinsertM#%$+readonlyQ#)#.zrangebylexL##$(argetS##$*h" +
+    "importN4+#$&setK#%&'lpopN#$$,randomkeyQ###)armgetM##$+bzpopminM#<((rpushM#%$)zsc" +
+    "oreS##$)getbitS##$'aropK##$)lindexS##$*pfcountN#&)(resetQ#)#(blessN4+#&(clearT#$" +
+    "&&getS#%&&setT#%&.sinterstoreM#%)*sort_roN+S$7georadiusbymember_roK##$-sunioncar" +
+    "dM+S#*zmscoreM##$)appendS#%$)getsetS#%$.hexpiretimeK#&$/hpexpiretimeK#&$'httlK#&" +
+    "$)scriptN'=#(vinfoR##$(hpttlK#&$)lrangeT##$)memoryN4+#()doctorR%1#/malloc-statsR" +
+    "%1#(purgeR%1#(statsR%1#(usageM##&*pfmergeN#%)'rpopN#$$(pfaddN#%$'timeQ#&#*hgetal" +
+    "lR##$*hgetdelK#$$+shutdownO%1#,trimslotsK#$#.arlastitemsM##$(hkeysR##$*flushdbO#" +
+    "$#,hexpireatJ#$$'zaddL#%$-expiretimeR#&$-hpexpireatJ#$$.srandmemberN##$(zrankM##" +
+    "$&delN#$)'incrR#%$'lsetT#%$(arlenR##$)sunionN##)*xcfgsetN#$$)moduleN%1#'sremM#$$" +
+    "+lastsaveQ#&#(vcardR##$)setbitT#%$)xgroupN4+#()createK#%&1createconsumerU#%&.del" +
+    "consumerU#$&*destroyT#$&(setidK#$&)arnextR##$(xreadL,)#+zrevrankM##$(ardelM#$$*h" +
+    "expireJ#$$*eval_roM/m#+hpexpireJ#$$)swapdbS#$#+bzpopmaxM#<(*hincrbyT#%$'llenR##$" +
+    "&ttlR#&$(hmsetL#%$'decrR#%$&getR##$)lpushxM#%$)xrangeL##$*xackdelJ#$$)zinterM+S#" +
+    "+hpersistK#$$(hmgetM##$'spopN#$$*blmovemJ#='-psubscribeN$+#-xautoclaimJ#$$,zrevr" +
+    "angeL##$)argrepJ##$(bitopL#%%)getdelR#$$)increxN#%$*unwatchQ#1#(ltrimT#$$.zinter" +
+    "storeL+U$)arseekS#$$+expireatM#$$)zcountT##$)arinfoN##$(debugN%1#,georadiusJ+U$'" +
+    "roleQ#&#,rpoplpushS#%')rpushxM#%$*zpopminN#$$'mgetN##)'msetM#%+-pfselftestQ%1#*a" +
+    "rcountR##$'typeR##$,vismemberS##$'vdimR##$'vsimL##$/georadius_roJ##$*monitorQ%1#" +
+    ")vlinksM##$)psetexT#%$(touchN##))existsN##).sunionstoreM#%)'xlenR##$+functionN'=" +
+    "#.zrandmemberN##$+fcall_roM/m#&setM#%$)strlenR##$'vaddK#%$)xsetidM#%$)zunionM+S#" +
+    "'infoO#&#)selectR#)#)xclaimJ#$$'zremM#$$'hgetS##$'hsetL#%$(lmpopL+T#'pingO#)#)ar" +
+    "scanL##$,replicaofS%1#(xinfoN4+#&,consumersT#&&)groupsS##&)streamM#&&'execQ#1#,g" +
+    "eosearchI##$-sdiffstoreM#%)-brpoplpushT#='(xtrimL#$$(hvalsR##$/sunsubscribeO$+)*" +
+    "zincrbyT#%$)geoaddK#%$(lmoveU#%'+spublishS$+$'vembM##$)geoposN##$.pexpiretimeR#&" +
+    "$(watchN#1))xdelexK#$$4georadiusbymemberK+U$'hlenR##$'pttlR#&$+bitcountN##$*zpop" +
+    "maxN#$$'echoR#)#'authN#)#)clientN#)#)unlinkN#$)'moveS#$$,pexpireatM#$$)backupR%1" +
+    "#)dbsizeQ###-evalsha_roM/m#)substrT##$/bgrewriteaofQ%1#(sdiffN##)'xackL#$$)bitpo" +
+    "sM##$+failoverO%1#)zrangeL##$)incrbyS#%$*hotkeysN%1#)lolwutO###.xidmprecordU#%$(" +
+    "blpopM#<((brpopM#<((scardR##$)blmpopK+l#)bzmpopK+l#*pexpireM#$$'saveQ%1#.zunions" +
+    "toreL+U$(host:OE1#*restoreL#%$'postOE1#(sscanM##$'evalM/m#*geohashN##$.vrandmemb" +
+    "erN##$)arringL#%$)askingQ#)#+vgetattrS##$+vsetattrT#$$'copyM#%'(hscanM##$*persis" +
+    "tR#$$'syncQ%1#0zrangebyscoreL##$1geosearchstoreH#%'2zremrangebyrankT#$$)blmoveV#" +
+    "=')objectN4+#'+encodingS##&'freqS#&&+idletimeS#&&+refcountS##&'quitO#)#'vremS#$$" +
+    "-zdiffstoreL+U$*clusterN%1#)decrbyS#%$(multiQ#1#(psyncM%1#-sintercardM+S#*slowlo" +
+    "gN%1#)digestR##$*evalshaM/m#*pfdebugS%1&"
+  );
+}
 
 /** Buckets of the table; its first characters say where each begins. */
 export const BUCKETS = 128;
