@@ -128,31 +128,29 @@ export class FrameDecoder {
     const onFrame = this.onFrame;
     let at = start;
     this.busy = true;
-    try {
-      while (end - at >= HEADER_BYTES) {
-        const first = bytes[at]!;
-        const length = (bytes[at + 2]! << 8) | bytes[at + 3]!;
-        const type = first & 15;
-        const version = first >>> 4;
-        if (
-          type < FRAME_COMMAND ||
-          type > FRAME_COPY ||
-          length > this.payloadMax ||
-          version > WIRE_VERSION ||
-          version < WIRE_VERSION_MIN
-        ) {
-          this.refuse(version, type, length);
-          return end;
-        }
-        const next = at + HEADER_BYTES + length;
-        if (next > end) break;
-        onFrame(type, bytes[at + 1]!, readU32(bytes, at + 4), bytes, at + HEADER_BYTES, next);
-        at = next;
-        if (this.parked || this.closed) break;
+    while (end - at >= HEADER_BYTES) {
+      const first = bytes[at]!;
+      const length = (bytes[at + 2]! << 8) | bytes[at + 3]!;
+      const type = first & 15;
+      const version = first >>> 4;
+      if (
+        type < FRAME_COMMAND ||
+        type > FRAME_COPY ||
+        length > this.payloadMax ||
+        version > WIRE_VERSION ||
+        version < WIRE_VERSION_MIN
+      ) {
+        this.busy = false;
+        this.refuse(version, type, length);
+        return end;
       }
-    } finally {
-      this.busy = false;
+      const next = at + HEADER_BYTES + length;
+      if (next > end) break;
+      onFrame(type, bytes[at + 1]!, readU32(bytes, at + 4), bytes, at + HEADER_BYTES, next);
+      at = next;
+      if (this.parked || this.closed) break;
     }
+    this.busy = false;
     return at;
   }
 

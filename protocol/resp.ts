@@ -329,9 +329,24 @@ export class RespParser {
           const shown = found < 32 ? " " : String.fromCharCode(found);
           return this.fault("expected '$', got '" + shown + "'", at);
         }
-        if (at + 3 < end && bytes[at + 2] === CR && bytes[at + 1]! >= 48 && bytes[at + 1]! <= 57) {
-          length = bytes[at + 1]! - 48;
-          at += 4;
+        // The usual line, up to 8 digits without a leading zero; all else takes the slow way below.
+        let digitAt = at + 1;
+        let digit = bytes[digitAt]! - 48;
+        length = digit;
+        if (digit > 0 && digit <= 9) {
+          const last = at + 9 < end ? at + 9 : end - 1;
+          while (digitAt < last) {
+            digitAt++;
+            digit = bytes[digitAt]! - 48;
+            if (digit < 0 || digit > 9) break;
+            length = length * 10 + digit;
+          }
+        } else if (digit === 0) digitAt++;
+        if (digitAt + 1 < end && bytes[digitAt] === CR) {
+          at = digitAt + 2;
+          if (length > 16384 && !this.authenticated) {
+            return this.fault("unauthenticated bulk length", at);
+          }
         } else {
           const lineEnd = findCr(bytes, at + 1, end);
           if (lineEnd < 0 || lineEnd + 2 > end) {
