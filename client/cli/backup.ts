@@ -29,7 +29,7 @@ interface BackupMark {
 
 /** The standby when it is in sync, so that the primary is spared; else the primary. */
 async function chooseServer(dir: string): Promise<string> {
-  const status = parseStatus(await askController(dir, "status --json"));
+  const status = parseStatus(await askController(dir, "status json"));
   const standby = status.servers.find((server) => server.id !== status.primary && server.inSync);
   const server = standby?.id ?? status.primary;
   if (server === null) {

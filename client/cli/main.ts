@@ -127,7 +127,7 @@ program
   .addOption(dirOption())
   .option("--json", "one line of JSON")
   .action(async (options: { dir: string; json?: boolean }) => {
-    const status = parseStatus(await askController(resolve(options.dir), "status --json"));
+    const status = parseStatus(await askController(resolve(options.dir), "status json"));
     process.stdout.write(
       options.json === true ? `${JSON.stringify(status)}\n` : `${formatStatus(status)}\n`,
     );
@@ -149,13 +149,18 @@ program
 program
   .command("force")
   .description(
-    "make the other server primary although the record forbids it, losing what only one held",
+    "make a server primary although the record forbids it, losing what only the other held",
   )
+  .argument("<server>", "the server to make primary")
   .addOption(dirOption())
   .option("--yes", "do it; without this it only says what would be lost")
-  .action(async (options: { dir: string; yes?: boolean }) =>
-    operate(options.dir, options.yes === true ? "force yes" : "force"),
-  );
+  .action(async (server: string, options: { dir: string; yes?: boolean }) => {
+    await operate(options.dir, `force ${server}`);
+    // The console does it when it is said twice.
+    if (options.yes === true && process.exitCode === undefined) {
+      await operate(options.dir, `force ${server}`);
+    }
+  });
 
 program
   .command("new-pair")

@@ -5,8 +5,9 @@ export interface ServerStatus {
   role: string;
   up: boolean;
   inSync: boolean;
-  lagEntries: number;
-  loadPermille: number;
+  /** null while it is not known. */
+  lagEntries: number | null;
+  loadPermille: number | null;
   serviceUs: number;
   inFlight: number;
 }
@@ -14,7 +15,8 @@ export interface ServerStatus {
 export interface PairStatus {
   epoch: number;
   primary: string | null;
-  mode: "both" | "solo" | "none";
+  /** null while there is no record. */
+  mode: "both" | "solo" | null;
   servers: ServerStatus[];
   why: string;
 }
@@ -49,7 +51,7 @@ export function formatStatus(status: PairStatus): string {
   const lines: string[] = [];
   const words = ["redundant", "serving, but not redundant", "cannot serve"];
   lines.push(
-    `${words[statusExit(status)]}: primary ${status.primary ?? "none"}, mode ${status.mode}, ` +
+    `${words[statusExit(status)]}: primary ${status.primary ?? "none"}, mode ${status.mode ?? "none"}, ` +
       `epoch ${status.epoch}`,
   );
   if (status.why !== "") lines.push(`why: ${status.why}`);
@@ -62,8 +64,10 @@ export function formatStatus(status: PairStatus): string {
         server.id.padEnd(6),
         server.role.padEnd(7),
         state.padEnd(11),
-        String(server.lagEntries).padStart(6),
-        `${Math.round(server.loadPermille / 10)}%`.padStart(4),
+        String(server.lagEntries ?? "?").padStart(6),
+        (server.loadPermille === null ? "?" : `${Math.round(server.loadPermille / 10)}%`).padStart(
+          4,
+        ),
         `${Math.round(server.serviceUs)} us`.padStart(7),
         String(server.inFlight).padStart(9),
       ].join("  "),

@@ -203,7 +203,7 @@ class Up {
 
   private async ask(): Promise<PairStatus | undefined> {
     try {
-      return parseStatus(await askNode(this.plan.controller.socket, "status --json"));
+      return parseStatus(await askNode(this.plan.controller.socket, "status json"));
     } catch (error) {
       if (error instanceof NotReachable) return undefined;
       throw error;
