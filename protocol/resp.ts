@@ -342,7 +342,7 @@ export class RespParser {
             length = length * 10 + digit;
           }
         } else if (digit === 0) digitAt++;
-        if (digitAt + 1 < end && bytes[digitAt] === CR) {
+        if (digitAt > at + 1 && digitAt + 1 < end && bytes[digitAt] === CR) {
           at = digitAt + 2;
           if (length > 16384 && !this.authenticated) {
             return this.fault("unauthenticated bulk length", at);
