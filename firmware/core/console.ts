@@ -1,0 +1,303 @@
+/**
+ * The operator's console, the same on every home: one line in, some lines out, of at most 80 columns.
+ *
+ * What can lose data says what it would lose and must be said twice.
+ */
+import type { Deadlines } from "./deadlines.js";
+import { DEADLINE_NAMES, REPEAT } from "./deadlines.js";
+import { explainPair, serverText, whyText } from "./explain.js";
+import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
+import { loadPermille } from "./load.js";
+import type { Order } from "./operator.js";
+import { idOf, otherOf, recordText } from "./pair.js";
+import type { Pair, Proposal } from "./pair.js";
+import { LEVEL_DEBUG, LEVEL_INFO } from "./trace.js";
+import type { Trace } from "./trace.js";
+import { IDENTITY_BYTES, formatHex, parseHex } from "../../protocol/record.js";
+import type { ServerIndex } from "../../protocol/record.js";
+
+export interface ConsoleHost {
+  pair: Pair;
+  trace: Trace;
+  deadlines: Deadlines;
+  status(now: number): object;
+  /** @returns why not, "" when it has begun */
+  switchover(now: number): string;
+  force(server: ServerIndex, now: number): Order;
+  carryOut(proposal: Proposal, now: number): void;
+  newPair(identity: Uint8Array, now: number): string;
+  setTrace(on: boolean): void;
+}
+
+const HELP = [
+  "help                this text",
+  "status              roles, mode and why, in a few lines; status json: all of it",
+  "explain             why it is so, what it waits for, what would change it",
+  "servers             both servers: link, load, sync",
+  "events [COUNT]      the newest events of the black box (also: log)",
+  "switchover          drain, then make the standby primary; loses nothing",
+  "force ID            make ID primary although it may lack writes; asks twice",
+  "newPair IDENTITY    found a new pair on one blank disk",
+  "config              what this controller was told at its making",
+  "trace on|off        put more into the black box",
+  "memory              what the tables hold and may hold",
+];
+
+/** Cuts a text into lines at spaces; what follows the first line is indented. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  let indent = "";
+  while (indent.length + rest.length > columns) {
+    let at = columns - indent.length;
+    while (at > 0 && rest.charAt(at) !== " ") at--;
+    if (at === 0) at = columns - indent.length;
+    lines.push(indent + rest.substring(0, at));
+    while (rest.charAt(at) === " ") at++;
+    rest = rest.substring(at);
+    indent = "  ";
+  }
+  lines.push(indent + rest);
+  return lines;
+}
+
+function joined(lines: string[]): string {
+  let text = "";
+  let count = 0;
+  for (let i = 0; i < lines.length && count < CONSOLE_LINES_MAX; i++) {
+    const cut = wrap(lines[i], CONSOLE_COLUMNS);
+    for (let j = 0; j < cut.length && count < CONSOLE_LINES_MAX; j++) {
+      text += (count === 0 ? "" : "\n") + cut[j];
+      count++;
+    }
+  }
+  return text;
+}
+
+/** The words of a line, split at spaces. */
+function wordsOf(line: string): string[] {
+  const words: string[] = [];
+  let word = "";
+  for (let i = 0; i <= line.length; i++) {
+    const c = i < line.length ? line.charAt(i) : " ";
+    if (c === " " || c === "\t" || c === "\r" || c === "\n") {
+      if (word !== "") words.push(word);
+      word = "";
+    } else if (word.length < 256) {
+      word += c;
+    }
+  }
+  return words;
+}
+
+export function createConsole(host: ConsoleHost): (line: string, now: number) => string {
+  const pair = host.pair;
+  /** What `force` was asked once, and for which epoch: a change of the record makes the answer stale. */
+  let askedServer = -1;
+  let askedEpoch = 0;
+
+  function status(now: number, words: string[]): string[] {
+    if (words.length > 1 && words[1] === "json") return [JSON.stringify(host.status(now))];
+    const record = pair.record;
+    return [
+      record === undefined ? "no record" : recordText(pair, record) + ", " + pair.state,
+      "why: " + whyText(pair),
+      serverText(pair, 0),
+      serverText(pair, 1),
+    ];
+  }
+
+  function servers(now: number): string[] {
+    const lines: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      const view = pair.servers[i];
+      const said = view.said;
+      const load = loadPermille(view);
+      lines.push(serverText(pair, i === 0 ? 0 : 1));
+      if (said === undefined) continue;
+      lines.push(
+        "  load " +
+          load +
+          " permille, cpu " +
+          said.cpuPermille +
+          ", in flight " +
+          said.inFlight +
+          ", service " +
+          said.serviceUs +
+          " us",
+      );
+      lines.push(
+        "  log end " +
+          said.logEnd +
+          ", confirmed " +
+          said.confirmed +
+          ", lag " +
+          said.lagEntries +
+          ", heard " +
+          Math.round(now - view.aliveAt) +
+          " ms ago",
+      );
+      lines.push("  disk " + formatHex(said.identity));
+    }
+    return lines;
+  }
+
+  function events(words: string[]): string[] {
+    const asked = words.length > 1 ? parseInt(words[1], 10) : 20;
+    const most = asked > 0 && asked < CONSOLE_LINES_MAX ? asked : 20;
+    const lines: string[] = [];
+    for (let back = host.trace.size() - 1; back >= 0; back--) {
+      const line = host.trace.line(back, LEVEL_DEBUG);
+      if (line !== "" && back < most) lines.push(line);
+    }
+    return lines.length === 0 ? ["nothing has happened yet"] : lines;
+  }
+
+  function force(words: string[], now: number): string[] {
+    const server = serverCalled(words);
+    if (server < 0) return ["force which server? force " + idOf(pair, 0) + ", or " + idOf(pair, 1)];
+    const target: ServerIndex = server === 0 ? 0 : 1;
+    const order = host.force(target, now);
+    if (order.proposal === undefined) return ["refused: " + order.refused];
+    const confirmed =
+      askedServer === server &&
+      askedEpoch === order.proposal.record.epoch &&
+      host.deadlines.isSet(REPEAT) &&
+      !host.deadlines.due(REPEAT, now);
+    if (confirmed) {
+      host.deadlines.clear(REPEAT);
+      askedServer = -1;
+      host.carryOut(order.proposal, now);
+      return ["forced: " + recordText(pair, order.proposal.record)];
+    }
+    askedServer = server;
+    askedEpoch = order.proposal.record.epoch;
+    host.deadlines.set(REPEAT, now + pair.config.timings.repeatMs);
+    const lines = ["This would write " + recordText(pair, order.proposal.record) + "."];
+    for (let i = 0; i < order.losses.length; i++) lines.push(order.losses[i]);
+    lines.push(
+      "Say the same again within " +
+        Math.round(pair.config.timings.repeatMs / 1000) +
+        " s to do it: force " +
+        idOf(pair, target),
+    );
+    return lines;
+  }
+
+  function serverCalled(words: string[]): number {
+    if (words.length < 2) {
+      return pair.record === undefined ? -1 : otherOf(pair.record.primary);
+    }
+    for (let i = 0; i < 2; i++) {
+      if (pair.servers[i].id === words[1]) return i;
+    }
+    return -1;
+  }
+
+  function newPair(words: string[], now: number): string[] {
+    const identity = words.length > 1 ? parseHex(words[1], IDENTITY_BYTES) : undefined;
+    if (identity === undefined) return ["newPair needs the disk's identity, 32 hex digits"];
+    const why = host.newPair(identity, now);
+    return [why === "" ? "founding a new pair" : "refused: " + why];
+  }
+
+  function config(): string[] {
+    const c = pair.config;
+    const t = c.timings;
+    return [
+      "servers: " +
+        c.servers[0].id +
+        (c.servers[0].preset ? " (preset), " : ", ") +
+        c.servers[1].id +
+        (c.servers[1].preset ? " (preset)" : ""),
+      "poll every " +
+        t.pollMs +
+        " ms, failed after " +
+        t.failureMs +
+        " ms of silence, " +
+        t.probeMs +
+        " ms after a closed link, " +
+        t.linkDownMs +
+        " ms without a link",
+      "stalled confirm " +
+        t.stallMs +
+        " ms (" +
+        t.stallPeerDownMs +
+        " ms with the peer link down), hanging disk " +
+        t.diskStallMs +
+        " ms",
+      "commands wait at most " + t.holdMs + " ms; balancing: " + c.balancing,
+      "largest frame " +
+        c.frameMax +
+        " bytes, largest value " +
+        c.limits.valueBytesMax +
+        " bytes, AUTH " +
+        (c.clientPassword === undefined ? "off" : "on"),
+    ];
+  }
+
+  function memory(now: number): string[] {
+    const l = pair.config.limits;
+    const lines = [
+      "black box: " + host.trace.count() + " events so far, " + host.trace.size() + " kept",
+      "held commands: at most " + l.heldBytesMax + " bytes; in flight: at most " + l.inFlightMax,
+      "replies waiting for clients: at most " + l.clientOutTotalBytes + " bytes",
+    ];
+    for (let i = 0; i < DEADLINE_NAMES.length; i++) {
+      if (host.deadlines.isSet(i)) {
+        lines.push(
+          "timer " + DEADLINE_NAMES[i] + ": in " + Math.round(host.deadlines.at(i) - now) + " ms",
+        );
+      }
+    }
+    return lines;
+  }
+
+  function answer(words: string[], now: number): string[] {
+    switch (words[0]) {
+      case "help":
+      case "?":
+        return HELP;
+      case "status":
+        return status(now, words);
+      case "explain":
+      case "why":
+        return explainPair(pair);
+      case "servers":
+        return servers(now);
+      case "events":
+      case "log":
+        return events(words);
+      case "switchover": {
+        const why = host.switchover(now);
+        return [why === "" ? "switching over" : "refused: " + why];
+      }
+      case "force":
+        return force(words, now);
+      case "newPair":
+      case "newpair":
+        return newPair(words, now);
+      case "config":
+        return config();
+      case "trace":
+        if (words[1] !== "on" && words[1] !== "off") return ["trace on, or trace off"];
+        host.setTrace(words[1] === "on");
+        return ["trace is " + words[1]];
+      case "memory":
+        return memory(now);
+      default:
+        return ['unknown command "' + words[0] + '"; help lists them'];
+    }
+  }
+
+  return function (line: string, now: number): string {
+    const words = wordsOf(line);
+    if (words.length === 0) return "";
+    const lines = answer(words, now);
+    // One line of JSON is for programs: it is neither wrapped nor cut.
+    return words[0] === "status" && words[1] === "json" ? lines[0] : joined(lines);
+  };
+}
+
+/** Levels a console shows as they happen. */
+export const CONSOLE_LEVEL = LEVEL_INFO;

@@ -1,0 +1,992 @@
+/**
+ * The controller: the one place that branches on the pair's state.
+ *
+ *     servers ── reports, heartbeats ──> information ──> fault monitor ─┐
+ *     flash ──── record ────────────────────────────────> election ─────┤ proposals
+ *     operator ─ console ───────────────────────────────> operator ─────┤
+ *                                        failover, rejoin ──────────────┘
+ *                                              │
+ *        propose: route closed ─> flash ─> onPersisted: record, epoch to both ─> route open
+ *
+ * Leaves propose, this file disposes: it takes a proposal only when the state table knows the event, has
+ * the record in flash before any message tells of it (rule 2), and handles one thing at a time, so that
+ * replies and record changes never overlap (G3).
+ */
+import { assert } from "./assert.js";
+import type { CoreConfig } from "./config.js";
+import { createConsole } from "./console.js";
+import type { ConnectionKind, ControllerCore, FlashState } from "./core.js";
+import {
+  DRAIN,
+  HANDSHAKE,
+  JUDGE,
+  POLL,
+  POWER_ON,
+  REPEAT,
+  SETTLE,
+  createDeadlines,
+} from "./deadlines.js";
+import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
+import type { Verdict } from "./election.js";
+import { clientText } from "./explain.js";
+import {
+  primaryFailed,
+  primaryFailedText,
+  switchedOver,
+  takeBack,
+  whenBoth,
+  whyNoSwitchover,
+} from "./failover.js";
+import {
+  FAULT_NONE,
+  FAULT_SILENT,
+  faultText,
+  judge,
+  judgeHeard,
+  nextJudgement,
+} from "./fault-monitor.js";
+import type { CreateForwarder } from "./forwarder.js";
+import {
+  HEARD_ALIVE,
+  HEARD_ALL,
+  HEARD_NOTHING,
+  HEARD_OTHER_LINK,
+  createServerView,
+  heartbeatHeard,
+  linkClosed,
+  linkOpened,
+  pollSent,
+  sawLife,
+} from "./information.js";
+import type { ServerView } from "./information.js";
+import { EPOCH_MAX, checkLimits } from "./limits.js";
+import { createServerLinks } from "./link.js";
+import { isBraking, loadPermille, reportedServiceUs } from "./load.js";
+import { createNonceSource, sessionOf } from "./nonce.js";
+import { orderForce, orderNewPair } from "./operator.js";
+import type { Order } from "./operator.js";
+import { idOf, otherOf, recordText } from "./pair.js";
+import type { Pair, Proposal } from "./pair.js";
+import type { ControllerPorts, Route } from "./ports.js";
+import { whenAsked } from "./rejoin.js";
+import { isOpen, nextState } from "./role-table.js";
+import type { RoleEvent } from "./role-table.js";
+import { statusOf } from "./status.js";
+import { inSync } from "./sync-state.js";
+import {
+  LEVEL_DEBUG,
+  LEVEL_ERROR,
+  LEVEL_INFO,
+  LEVEL_NAMES,
+  LEVEL_WARN,
+  createTrace,
+} from "./trace.js";
+import { isMalformed } from "../../protocol/malformed.js";
+import {
+  REFUSE_MALFORMED,
+  REFUSE_PAIR,
+  REFUSE_STOPPED,
+  SESSION_ID_BYTES,
+  decodeHeartbeat,
+  encodePoll,
+} from "../../protocol/messages.js";
+import type { Heartbeat } from "../../protocol/messages.js";
+import {
+  MODE_BOTH,
+  MODE_SOLO,
+  bytesEqual,
+  decodeRecord,
+  encodeRecord,
+  epochOf,
+  recordsEqual,
+} from "../../protocol/record.js";
+import type { ServerIndex } from "../../protocol/record.js";
+
+/** Most steps one event can cause: each is a row of the state table, and no rule goes in a circle. */
+const STEPS_MAX = 8;
+
+export function createController(
+  config: CoreConfig,
+  ports: ControllerPorts,
+  createForwarder: CreateForwarder,
+): ControllerCore {
+  const t = config.timings;
+  checkLimits(t, config.limits);
+  const trace = createTrace(config.limits.traceEntries);
+  const deadlines = createDeadlines();
+  const nonces = createNonceSource(ports.hmac, config.key, config.seed);
+  const pair: Pair = {
+    config: config,
+    state: "off",
+    because: "not started",
+    startedAt: 0,
+    firstHeardAt: -1,
+    record: undefined,
+    fresh: false,
+    forced: false,
+    writing: undefined,
+    alarm: "",
+    epochHeard: 0,
+    waits: "",
+    servers: [
+      createServerView(0, config.servers[0].id, 0),
+      createServerView(1, config.servers[1].id, 0),
+    ],
+    snapshots: [],
+  };
+
+  /** Set when something a rule looks at has changed; the rules are asked before the event is over. */
+  let dirty = false;
+  /** After a broken invariant nothing is done any more: the home resets the chip. */
+  let broken = false;
+  let traceOn = false;
+  /** When the home was last asked to call, to know how late it came. */
+  let wakeAt = 0;
+  let lateTurns = 0;
+  let worstLateMs = 0;
+  /** In a late turn the home is asked to hand in first what lies unread; once a turn. */
+  let readFirst = false;
+  /** Both servers are silent at once: the fault is more likely our own cable (no change of roles). */
+  let outage = false;
+  /** An alarm that came while the flash was being written. */
+  let alarmPending = "";
+  /** The event that proposed the record on its way into flash. */
+  let writingEvent: RoleEvent = "adopted";
+  let writingBecause = "";
+  /** A planned switchover's text. */
+  let drainBecause = "";
+  let routeNow: Route = { epoch: 0, open: false, primary: 0, readable: [false, false], why: "" };
+  /** Whether the forward path knows a server's link. */
+  const forwarding = [false, false];
+  const frameMax = [0, 0];
+  const windowBytes = [0, 0];
+  /** A fault the forward path found in a server's stream; its link is dropped when the event is over. */
+  const faults = ["", ""];
+  const isServer: boolean[] = [];
+  let firstNonce: Uint8Array | undefined = undefined;
+  let generation = 0;
+  let idsUsedUp = false;
+  const noSession = new Uint8Array(SESSION_ID_BYTES);
+  let session: Uint8Array = noSession;
+  let roleChanges = 0;
+
+  function note(level: number, event: string, text: string, now: number): void {
+    if (level === LEVEL_DEBUG && !traceOn) return;
+    trace.add(now, level, event, text);
+    ports.note(LEVEL_NAMES[level], event, text === "" ? undefined : { text: text });
+  }
+
+  const forwarder = createForwarder(config, ports, {
+    onFirstPassed: function (epoch: number): void {
+      if (pair.record === undefined || epoch !== pair.record.epoch || !pair.fresh) return;
+      // A take-back under way has closed this primary's link, so nothing of its can pass any more.
+      assert(
+        pair.writing === undefined || writingEvent !== "takenBack",
+        "no reply passes a take-back",
+      );
+      becamePassed();
+    },
+    onPeerFault: function (server: ServerIndex, reason: string): void {
+      faults[server] = reason;
+      links.mute(server);
+    },
+    onIdsUsedUp: function (): void {
+      idsUsedUp = true;
+    },
+  });
+
+  const links = createServerLinks(config, ports, nonces, {
+    sessionFor: function (nonce: Uint8Array): Uint8Array {
+      return firstNonce === undefined ? sessionOf(nonce, generation) : session;
+    },
+    onProven: function (nonce: Uint8Array): void {
+      if (firstNonce !== undefined) return;
+      firstNonce = nonce;
+      takeSession();
+    },
+    isAlive: function (server: ServerIndex, now: number): boolean {
+      const view = pair.servers[server];
+      return view.answered || (view.fault === FAULT_NONE && now - view.aliveAt <= 2 * t.pollMs);
+    },
+    onReport: function (server, linkNonce, report, linkFrameMax, linkWindowBytes, now): string {
+      return onReport(server, linkNonce, report, linkFrameMax, linkWindowBytes, now);
+    },
+    onAnnounce: function (server: ServerIndex, now: number): void {
+      pair.servers[server].announced = true;
+      note(LEVEL_INFO, "announced", idOf(pair, server) + " is the preset server", now);
+      dirty = true;
+    },
+    onAsk: function (server: ServerIndex, now: number): void {
+      // What counts is the answer to the latest poll, which repeats the request: get one at once.
+      pollServer(pair.servers[server], now);
+    },
+    onReply: forwarder.onReply,
+    onReplyEpoch: forwarder.onReplyEpoch,
+    onLife: function (server: ServerIndex, now: number): void {
+      sawLife(pair.servers[server], now);
+    },
+    onLost: function (server: ServerIndex, why: string, now: number): void {
+      onLost(server, why, now);
+    },
+    note: note,
+  });
+
+  // ---- words to and from the servers ----
+
+  function takeSession(): void {
+    session = sessionOf(firstNonce!, generation);
+    forwarder.setSession(session);
+  }
+
+  function pollServer(view: ServerView, now: number): void {
+    pollSent(view, now);
+    ports.poll(
+      view.index,
+      encodePoll({
+        counter: view.counter,
+        linkNonce: view.linkNonce,
+        sessionId: session,
+        epoch: epochOf(pair.record),
+      }),
+    );
+  }
+
+  /** Why what a server says cannot come from this pair; "" when it can. */
+  function foreignText(heard: Heartbeat): string {
+    const record = heard.record;
+    if (record === undefined) return "";
+    if (record.epoch > EPOCH_MAX) return "its record has an impossible epoch";
+    if (pair.record === undefined || bytesEqual(record.pairId, pair.record.pairId)) return "";
+    return "it belongs to another pair";
+  }
+
+  /** Rule 19: an epoch above our own, or our own with other content, means that our flash is not the pair's. */
+  function checkRecord(heard: Heartbeat, id: string, now: number): void {
+    const record = heard.record;
+    if (record === undefined) return;
+    if (record.epoch > pair.epochHeard) pair.epochHeard = record.epoch;
+    const own = pair.record;
+    if (own === undefined || record.epoch < own.epoch) return;
+    if (record.epoch > own.epoch) {
+      alarm(id + " has epoch " + record.epoch + ", above this controller's " + own.epoch, now);
+    } else if (!recordsEqual(record, own)) {
+      alarm(id + " has another record of epoch " + own.epoch, now);
+    }
+  }
+
+  function onReport(
+    server: ServerIndex,
+    linkNonce: Uint8Array,
+    report: Heartbeat,
+    linkFrameMax: number,
+    linkWindowBytes: number,
+    now: number,
+  ): string {
+    const view = pair.servers[server];
+    const foreign = foreignText(report);
+    if (foreign !== "") return foreign;
+    heardSomeone(now);
+    linkOpened(view, linkNonce, report, now);
+    frameMax[server] = linkFrameMax;
+    windowBytes[server] = linkWindowBytes;
+    note(LEVEL_INFO, "connected", view.id + (report.blank ? " (blank)" : ""), now);
+    checkRecord(report, view.id, now);
+    // An alarm has just dropped every link, this one too.
+    if (!view.linked) return "";
+    tellServer(server, now);
+    setReported(view);
+    pollServer(view, now);
+    judgeEvent(view, now);
+    dirty = true;
+    return "";
+  }
+
+  /** Has a server adopt our record and take commands under it, in this order (rule 2, epoch by position). */
+  function tellServer(server: ServerIndex, now: number): void {
+    const record = pair.record;
+    const connection = links.connectionOf(server);
+    if (record === undefined || connection < 0) return;
+    links.sendRecord(server, record, pair.fresh, pair.forced);
+    links.sendEpoch(server, record.epoch);
+    if (record.mode === MODE_SOLO && !pair.fresh) links.sendPassed(server, record.epoch);
+    if (!forwarding[server]) {
+      forwarding[server] = true;
+      forwarder.linkUp(server, connection, frameMax[server], windowBytes[server], now);
+    }
+  }
+
+  function onLost(server: ServerIndex, why: string, now: number): void {
+    const view = pair.servers[server];
+    linkClosed(view, now);
+    if (forwarding[server]) {
+      forwarding[server] = false;
+      forwarder.linkDown(server, now);
+    }
+    note(LEVEL_INFO, "disconnected", view.id + ": " + why, now);
+    // No path may be left untried: a poll answers at once, or the server has failed.
+    pollServer(view, now);
+    dirty = true;
+  }
+
+  function setReported(view: ServerView): void {
+    const load = loadPermille(view);
+    if (load === undefined) return;
+    forwarder.setReported(view.index, load, isBraking(view), reportedServiceUs(view));
+  }
+
+  function heardSomeone(now: number): void {
+    if (pair.firstHeardAt < 0) pair.firstHeardAt = now;
+    if (!outage) return;
+    // Nobody could be heard: the other gets a whole limit from now on, or our own cable would cost a switch.
+    outage = false;
+    for (let i = 0; i < 2; i++) {
+      const view = pair.servers[i];
+      view.silentFrom = now;
+      if (!view.linked && view.linkDownAt < now) view.linkDownAt = now;
+      judgeEvent(view, now);
+    }
+  }
+
+  /** Looks at the limits of time; only a turn may, which knows whether our own loop was late. */
+  function judgeTurn(view: ServerView, now: number, late: boolean): void {
+    const was = view.fault;
+    if (judge(view, t, now, late)) pollServer(view, now);
+    judged(view, was, now);
+  }
+
+  /** Something was heard of a server. */
+  function judgeEvent(view: ServerView, now: number): void {
+    const was = view.fault;
+    judgeHeard(view, t, now);
+    judged(view, was, now);
+  }
+
+  function judged(view: ServerView, was: number, now: number): void {
+    if (view.fault === was) return;
+    dirty = true;
+    if (view.fault !== FAULT_NONE) note(LEVEL_WARN, "failed", faultText(view, t), now);
+    else note(LEVEL_INFO, "works again", view.id, now);
+  }
+
+  // ---- states ----
+
+  function move(event: RoleEvent, because: string, now: number): void {
+    const next = nextState(pair.state, event);
+    assert(next !== undefined, "an event of the state table: " + event + " in " + pair.state);
+    pair.state = next!;
+    pair.because = because;
+    note(LEVEL_INFO, event, pair.state + ": " + because, now);
+    dirty = true;
+  }
+
+  /** Takes a proposal: closes the route, and has the record in flash before anybody hears of it. */
+  function propose(proposal: Proposal, now: number): void {
+    assert(pair.writing === undefined, "one record is written at a time");
+    assert(proposal.record.epoch > epochOf(pair.record), "a new record has a new epoch");
+    assert(proposal.record.epoch > pair.epochHeard, "a new record is above all that was heard");
+    const old = pair.record;
+    writingEvent = proposal.event;
+    writingBecause = proposal.because;
+    pair.writing = proposal.record;
+    deadlines.clear(DRAIN);
+    deadlines.clear(POWER_ON);
+    deadlines.clear(SETTLE);
+    move(proposal.event, proposal.because, now);
+    // These two go against what the old primary may still acknowledge: nothing of its may pass from here on.
+    if ((proposal.event === "takenBack" || proposal.event === "forced") && old !== undefined) {
+      if (old.primary !== proposal.record.primary) {
+        links.drop(old.primary, 0, "its record is taken back", true, now);
+      }
+    }
+    applyRoute(now);
+    ports.persist(encodeRecord(proposal.record));
+  }
+
+  function persisted(now: number): void {
+    const record = pair.writing;
+    assert(record !== undefined, "a record was being written");
+    const old = pair.record;
+    pair.writing = undefined;
+    pair.epochHeard = record!.epoch;
+    if (alarmPending !== "") {
+      move("persistedStopped", "ALARM: " + alarmPending, now);
+      stop(alarmPending, now);
+      return;
+    }
+    pair.record = record;
+    // Nothing was acknowledged by anyone but through a record in which the other one holds it too.
+    pair.fresh =
+      record!.mode === MODE_SOLO &&
+      (writingEvent === "takenBack" ||
+        writingEvent === "newPair" ||
+        (old !== undefined && old.mode === MODE_BOTH && writingEvent !== "forced"));
+    pair.forced = writingEvent === "forced" || (pair.forced && record!.mode === MODE_SOLO);
+    pair.alarm = "";
+    pair.waits = "";
+    pair.snapshots = [];
+    roleChanges++;
+    move(record!.mode === MODE_BOTH ? "persistedBoth" : "persistedSolo", writingBecause, now);
+    note(LEVEL_WARN, "record", recordText(pair, record!) + ": " + writingBecause, now);
+    tellServer(0, now);
+    tellServer(1, now);
+    for (let i = 0; i < 2; i++) {
+      // A server that hangs gets a new connection when it wakes, with nothing of the old epoch in it.
+      if (pair.servers[i].fault === FAULT_SILENT) {
+        links.drop(i === 0 ? 0 : 1, 0, "silent for too long", true, now);
+      }
+    }
+  }
+
+  function becamePassed(): void {
+    pair.fresh = false;
+    deadlines.clear(SETTLE);
+    links.sendPassed(pair.record!.primary, pair.record!.epoch);
+  }
+
+  function alarm(text: string, now: number): void {
+    if (pair.state === "blank" || pair.state === "asking") return;
+    note(LEVEL_ERROR, "ALARM", text, now);
+    pair.alarm = text;
+    if (pair.state === "writing") {
+      alarmPending = text;
+      move("alarm", text, now);
+      return;
+    }
+    move("alarm", "ALARM: " + text, now);
+    stop(text, now);
+  }
+
+  /** Acts as wiped: forgets the record, and hears both servers on new connections only (rule 19). */
+  function stop(text: string, now: number): void {
+    alarmPending = "";
+    pair.alarm = text;
+    pair.record = undefined;
+    pair.fresh = false;
+    pair.forced = false;
+    pair.snapshots = [];
+    pair.waits = "both servers to report on new connections";
+    deadlines.clear(DRAIN);
+    deadlines.clear(POWER_ON);
+    deadlines.clear(SETTLE);
+    applyRoute(now);
+    links.drop(0, REFUSE_STOPPED, "this controller has stopped: " + text, false, now);
+    links.drop(1, REFUSE_STOPPED, "this controller has stopped: " + text, false, now);
+  }
+
+  /** Asks the rules until nothing changes. */
+  function settle(now: number): void {
+    for (let i = 0; i < 2; i++) {
+      if (faults[i] === "") continue;
+      const reason = faults[i];
+      faults[i] = "";
+      const server: ServerIndex = i === 0 ? 0 : 1;
+      note(LEVEL_WARN, "peer fault", idOf(pair, server) + ": " + reason, now);
+      links.drop(server, REFUSE_MALFORMED, reason, false, now);
+    }
+    if (idsUsedUp) renewSession(now);
+    if (!dirty) return;
+    let steps = 0;
+    while (dirty) {
+      dirty = false;
+      step(now);
+      steps++;
+      assert(steps <= STEPS_MAX, "the rules come to rest");
+    }
+    applyRoute(now);
+  }
+
+  function renewSession(now: number): void {
+    idsUsedUp = false;
+    generation++;
+    takeSession();
+    note(LEVEL_INFO, "session renewed", "ids were used up", now);
+    links.drop(0, 0, "ids are used up, dial again", false, now);
+    links.drop(1, 0, "ids are used up, dial again", false, now);
+  }
+
+  function step(now: number): void {
+    switch (pair.state) {
+      case "blank":
+        stepBlank(now);
+        break;
+      case "asking":
+        stepAsking(now);
+        break;
+      case "waiting":
+        stepWaiting(now);
+        break;
+      case "both":
+      case "draining":
+      case "dark":
+        stepBoth(now);
+        break;
+      case "solo":
+      case "stranded":
+        stepSolo(now);
+        break;
+      default:
+        break;
+    }
+  }
+
+  function stepBlank(now: number): void {
+    const a = pair.servers[0].linked;
+    const b = pair.servers[1].linked;
+    if (!a || !b) {
+      pair.waits =
+        (a ? idOf(pair, 1) : b ? idOf(pair, 0) : "both servers") +
+        " to report: the flash holds no record, so both must be heard";
+      return;
+    }
+    move("bothReported", "both servers have reported", now);
+    askAgain(now);
+  }
+
+  function askAgain(now: number): void {
+    pair.snapshots = [];
+    for (let i = 0; i < 2; i++) {
+      const view = pair.servers[i];
+      pair.snapshots.push({ at: now, record: view.said!.record, identity: view.said!.identity });
+      pollServer(view, now);
+    }
+    pair.waits = "both servers to say the same once more";
+  }
+
+  function stepAsking(now: number): void {
+    if (!pair.servers[0].linked || !pair.servers[1].linked) {
+      pair.snapshots = [];
+      move("reportLost", "a server's link was lost while both were being asked", now);
+      return;
+    }
+    const round = secondRound(pair);
+    if (round === "wait") return;
+    if (round === "other") {
+      move("saidOtherwise", "a server said something else the second time", now);
+      askAgain(now);
+      return;
+    }
+    follow(whenFlashBlank(pair, newPairId(), now), now);
+  }
+
+  function newPairId(): Uint8Array {
+    const parts: Uint8Array[] = [];
+    for (let i = 0; i < 2; i++) {
+      const said = pair.servers[i].said;
+      parts.push(pair.servers[i].linkNonce);
+      if (said !== undefined) parts.push(said.identity);
+    }
+    return nonces.pairId(parts);
+  }
+
+  /** Carries out what a power-on rule has decided. */
+  function follow(verdict: Verdict, now: number): void {
+    if (verdict.proposal !== undefined) {
+      propose(verdict.proposal, now);
+      return;
+    }
+    pair.waits = verdict.why;
+    if (verdict.until !== Infinity) deadlines.set(POWER_ON, verdict.until);
+    else deadlines.clear(POWER_ON);
+  }
+
+  function stepWaiting(now: number): void {
+    const record = pair.record!;
+    const verdict = whenFlashIntact(pair, record, now);
+    if (!verdict.keep) {
+      follow(verdict, now);
+      return;
+    }
+    pair.waits = "";
+    deadlines.clear(POWER_ON);
+    move(record.mode === MODE_BOTH ? "keptBoth" : "keptSolo", verdict.why, now);
+  }
+
+  function stepBoth(now: number): void {
+    const record = pair.record!;
+    const proposal = whenBoth(pair, record, now);
+    if (proposal !== undefined) {
+      propose(proposal, now);
+      return;
+    }
+    const failed = primaryFailed(pair, record);
+    if (failed !== (pair.state === "dark")) {
+      if (failed) {
+        deadlines.clear(DRAIN);
+        move("primaryGone", primaryFailedText(pair, record), now);
+      } else {
+        move("primaryBack", idOf(pair, record.primary) + " works again", now);
+      }
+      return;
+    }
+    if (pair.state === "draining") stepDraining(now);
+  }
+
+  function stepDraining(now: number): void {
+    const record = pair.record!;
+    const drained =
+      forwarder.inFlight(record.primary) + forwarder.inFlight(otherOf(record.primary)) === 0;
+    if (!drained && !deadlines.due(DRAIN, now)) return;
+    const why = whyNoSwitchover(pair, now);
+    if (why === "") {
+      propose(switchedOver(record, drainBecause), now);
+    } else if (deadlines.due(DRAIN, now)) {
+      deadlines.clear(DRAIN);
+      move("drainEnded", "the switchover was given up: " + why, now);
+    }
+  }
+
+  function stepSolo(now: number): void {
+    const record = pair.record!;
+    const proposal = takeBack(pair, record, now);
+    if (proposal !== undefined) {
+      propose(proposal, now);
+      return;
+    }
+    const failed = primaryFailed(pair, record);
+    if (failed !== (pair.state === "stranded")) {
+      deadlines.clear(SETTLE);
+      if (failed) move("primaryGone", primaryFailedText(pair, record), now);
+      else move("primaryBack", idOf(pair, record.primary) + " works again", now);
+      return;
+    }
+    if (failed) return;
+    const asked = whenAsked(pair, record, now);
+    if (asked !== undefined) {
+      propose(asked, now);
+      return;
+    }
+    if (pair.fresh) stepFresh(now);
+  }
+
+  /**
+   * Without clients no reply ever passes, and local ports would wait for ever (G5). So once the primary has
+   * been seen to live in the new epoch for a while, the right to take it back is given up: that only
+   * narrows what this controller may do.
+   */
+  function stepFresh(now: number): void {
+    const record = pair.record!;
+    const view = pair.servers[record.primary];
+    if (view.said === undefined || !recordsEqual(view.said.record, record)) return;
+    if (!deadlines.isSet(SETTLE)) deadlines.set(SETTLE, now + 2 * t.failureMs);
+    if (!deadlines.due(SETTLE, now)) return;
+    if (view.answered) becamePassed();
+    else deadlines.set(SETTLE, now + t.pollMs);
+  }
+
+  // ---- the route ----
+
+  /** Tells the forward path where commands may go, when that has changed. */
+  function applyRoute(now: number): void {
+    const record = pair.record;
+    const open = record !== undefined && pair.writing === undefined && isOpen(pair.state);
+    const epoch = epochOf(record);
+    const primary: ServerIndex = record === undefined ? 0 : record.primary;
+    const standby = otherOf(primary);
+    const standbyReads =
+      open && record!.mode === MODE_BOTH && inSync(record, pair.servers[standby]);
+    const readsA = open && (primary === 0 || standbyReads);
+    const readsB = open && (primary === 1 || standbyReads);
+    const why = open
+      ? pair.servers[primary].linked
+        ? ""
+        : idOf(pair, primary) + " is not connected"
+      : clientText(pair);
+    if (
+      open === routeNow.open &&
+      epoch === routeNow.epoch &&
+      primary === routeNow.primary &&
+      readsA === routeNow.readable[0] &&
+      readsB === routeNow.readable[1] &&
+      why === routeNow.why
+    ) {
+      return;
+    }
+    routeNow = {
+      epoch: epoch,
+      open: open,
+      primary: primary,
+      readable: [readsA, readsB],
+      why: why,
+    };
+    forwarder.setRoute(routeNow, now);
+  }
+
+  // ---- events of the home ----
+
+  function start(flash: FlashState, now: number): void {
+    pair.startedAt = now;
+    wakeAt = now;
+    let damage = flash.damage;
+    if (damage === "" && flash.record !== undefined) {
+      const found = decodeRecord(flash.record, 0, flash.record.length);
+      if (isMalformed(found)) damage = found.malformed;
+      else pair.record = found;
+    }
+    pair.epochHeard = epochOf(pair.record);
+    const counter = nonces.firstCounter(now);
+    for (let i = 0; i < 2; i++) {
+      const view = pair.servers[i];
+      view.counter = counter;
+      view.silentFrom = now;
+      view.linkDownAt = now;
+    }
+    deadlines.set(POLL, now);
+    if (pair.record !== undefined) {
+      move("recordFound", "the flash holds " + recordText(pair, pair.record), now);
+    } else {
+      pair.alarm = damage;
+      move(
+        "nothingFound",
+        damage === "" ? "the flash is blank" : "the flash cannot be believed",
+        now,
+      );
+      if (damage !== "") note(LEVEL_ERROR, "ALARM", damage, now);
+    }
+  }
+
+  function heartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void {
+    const heard = decodeHeartbeat(bytes, 0, bytes.length);
+    const view = pair.servers[server];
+    if (isMalformed(heard)) {
+      note(LEVEL_DEBUG, "bad heartbeat", view.id + ": " + heard.malformed, now);
+      return;
+    }
+    const counts = heartbeatHeard(view, heard, now, t.pollMs);
+    if (counts === HEARD_NOTHING) return;
+    heardSomeone(now);
+    judgeEvent(view, now);
+    if (counts === HEARD_ALIVE) return;
+    if (counts === HEARD_OTHER_LINK) {
+      links.drop(server, 0, "the server no longer holds this link", true, now);
+      return;
+    }
+    const foreign = foreignText(heard);
+    if (foreign !== "") {
+      links.drop(server, REFUSE_PAIR, foreign, false, now);
+      return;
+    }
+    checkRecord(heard, view.id, now);
+    if (counts === HEARD_ALL) {
+      setReported(view);
+      dirty = true;
+    }
+  }
+
+  function pollRefused(server: ServerIndex, now: number): void {
+    const view = pair.servers[server];
+    if (view.linked || view.probeAt < 0) return;
+    view.refused = true;
+    judgeEvent(view, now);
+  }
+
+  function ticked(now: number): number {
+    const lateMs = now - wakeAt;
+    const late = lateMs > t.pollMs / 2 || readFirst;
+    if (lateMs > t.pollMs / 2) {
+      if (lateMs > worstLateMs) worstLateMs = lateMs;
+      if (!readFirst) {
+        // Answers may lie unread: the home hands them in, and then calls again.
+        lateTurns++;
+        readFirst = true;
+        wakeAt = now;
+        return now;
+      }
+    }
+    readFirst = false;
+    const forwardAt = forwarder.tick(now);
+    deadlines.set(HANDSHAKE, links.tick(now));
+    judgeTurn(pair.servers[0], now, late);
+    judgeTurn(pair.servers[1], now, late);
+    if (pair.servers[0].fault === FAULT_SILENT && pair.servers[1].fault === FAULT_SILENT) {
+      if (!outage) note(LEVEL_WARN, "both silent", "no role changes: it may be our own cable", now);
+      outage = true;
+    }
+    if (deadlines.due(POWER_ON, now) || deadlines.due(DRAIN, now) || deadlines.due(SETTLE, now)) {
+      dirty = true;
+    }
+    if (deadlines.due(REPEAT, now)) deadlines.clear(REPEAT);
+    // Drained commands come to an end without telling anyone.
+    if (pair.state === "draining") dirty = true;
+    settle(now);
+    if (deadlines.due(POLL, now)) {
+      deadlines.set(POLL, now + t.pollMs);
+      pollServer(pair.servers[0], now);
+      pollServer(pair.servers[1], now);
+    }
+    const a = nextJudgement(pair.servers[0], t);
+    const b = nextJudgement(pair.servers[1], t);
+    deadlines.set(JUDGE, a < b ? a : b);
+    const own = deadlines.next();
+    wakeAt = own < forwardAt ? own : forwardAt;
+    return wakeAt;
+  }
+
+  // ---- the operator ----
+
+  function switchover(now: number): string {
+    const why = whyNoSwitchover(pair, now);
+    if (why !== "") return why;
+    if (pair.state === "draining") return "a switchover is under way";
+    const record = pair.record!;
+    drainBecause =
+      "the operator switched over from " +
+      idOf(pair, record.primary) +
+      " to " +
+      idOf(pair, otherOf(record.primary));
+    deadlines.set(DRAIN, now + t.drainMs);
+    move("drain", drainBecause, now);
+    return "";
+  }
+
+  function force(server: ServerIndex, now: number): Order {
+    return orderForce(pair, server, newPairId(), now);
+  }
+
+  function newPair(identity: Uint8Array, now: number): string {
+    const order = orderNewPair(pair, identity, newPairId(), now);
+    if (order.proposal !== undefined) propose(order.proposal, now);
+    return order.refused;
+  }
+
+  function status(now: number): object {
+    return statusOf(pair, forwarder, session, now, {
+      lateTurns: lateTurns,
+      worstLateMs: worstLateMs,
+      roleChanges: roleChanges,
+      traceCount: trace.count(),
+    });
+  }
+
+  const operatorConsole = createConsole({
+    pair: pair,
+    trace: trace,
+    deadlines: deadlines,
+    status: status,
+    switchover: switchover,
+    force: force,
+    carryOut: propose,
+    newPair: newPair,
+    setTrace: function (on: boolean): void {
+      traceOn = on;
+    },
+  });
+
+  // ---- guards: a broken invariant resets, and nothing is done after it ----
+
+  function broke(error: unknown, now: number): void {
+    broken = true;
+    const text = error instanceof Error ? error.message : "" + error;
+    trace.add(now, LEVEL_ERROR, "reset", text);
+    ports.reset(text);
+  }
+
+  return {
+    start: function (flash: FlashState, nowMs: number): void {
+      try {
+        start(flash, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onOpen: function (connection: number, kind: ConnectionKind, nowMs: number): void {
+      if (broken) return;
+      try {
+        isServer[connection] = kind === "server";
+        if (kind === "server") links.open(connection, nowMs);
+        else forwarder.clientOpen(connection, kind, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onBytes: function (
+      connection: number,
+      bytes: Uint8Array,
+      from: number,
+      to: number,
+      nowMs: number,
+    ): void {
+      if (broken) return;
+      try {
+        if (isServer[connection]) links.bytes(connection, bytes, from, to, nowMs);
+        else forwarder.clientBytes(connection, bytes, from, to, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onDrained: function (connection: number, nowMs: number): void {
+      if (broken) return;
+      try {
+        if (!isServer[connection]) forwarder.clientDrained(connection, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onClosed: function (connection: number, nowMs: number): void {
+      if (broken) return;
+      try {
+        if (isServer[connection]) links.closed(connection, nowMs);
+        else forwarder.clientClosed(connection, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onHeartbeat: function (server: ServerIndex, bytes: Uint8Array, nowMs: number): void {
+      if (broken) return;
+      try {
+        heartbeat(server, bytes, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onPollRefused: function (server: ServerIndex, nowMs: number): void {
+      if (broken) return;
+      try {
+        pollRefused(server, nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onPersisted: function (nowMs: number): void {
+      if (broken) return;
+      try {
+        persisted(nowMs);
+        settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onPersistFailed: function (reason: string, nowMs: number): void {
+      if (broken) return;
+      // Whether the record is in flash is not known, and the old one may be what it takes back: start again.
+      broke(new Error("the flash could not be written: " + reason), nowMs);
+    },
+    tick: function (nowMs: number): number {
+      if (broken) return Infinity;
+      try {
+        return ticked(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+        return Infinity;
+      }
+    },
+    console: function (line: string, nowMs: number): string {
+      if (broken) return "this controller has stopped and must be reset";
+      try {
+        const answer = operatorConsole(line, nowMs);
+        settle(nowMs);
+        return answer;
+      } catch (error) {
+        broke(error, nowMs);
+        return "this controller has stopped and must be reset";
+      }
+    },
+    status: status,
+  };
+}

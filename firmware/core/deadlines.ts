@@ -1,0 +1,72 @@
+/**
+ * The controller's timers, by name. A deadline is a time or "never"; the home is told the nearest one.
+ *
+ *     set(POLL, now + pollMs)   due(POLL, now)?   next() -> when to call tick
+ */
+
+/** When to poll both servers next. */
+export const POLL = 0;
+/** When to look again whether a server has failed: the nearest limit of either. */
+export const JUDGE = 1;
+/** When to refuse servers' connections that have not proven themselves. */
+export const HANDSHAKE = 2;
+/** When to stop draining and switch over with commands open. */
+export const DRAIN = 3;
+/** When to decide a power-on without what was waited for (rule 18, P13). */
+export const POWER_ON = 4;
+/** When to give up the right to take a solo record back, because its primary has shown that it lives. */
+export const SETTLE = 5;
+/** When to forget that the operator has asked for something dangerous once. */
+export const REPEAT = 6;
+
+export const DEADLINE_NAMES = [
+  "poll",
+  "judge",
+  "handshake",
+  "drain",
+  "power-on",
+  "settle",
+  "repeat",
+];
+
+export interface Deadlines {
+  set(name: number, at: number): void;
+  clear(name: number): void;
+  isSet(name: number): boolean;
+  /** Whether it is set and has come. It stays set until cleared or set anew. */
+  due(name: number, now: number): boolean;
+  at(name: number): number;
+  /** @returns the nearest deadline, Infinity when none is set */
+  next(): number;
+}
+
+export function createDeadlines(): Deadlines {
+  const count = DEADLINE_NAMES.length;
+  const times = new Float64Array(count);
+  times.fill(Infinity);
+
+  function set(name: number, at: number): void {
+    times[name] = at;
+  }
+  function clear(name: number): void {
+    times[name] = Infinity;
+  }
+  function isSet(name: number): boolean {
+    return times[name] !== Infinity;
+  }
+  function due(name: number, now: number): boolean {
+    return now >= times[name];
+  }
+  function at(name: number): number {
+    return times[name];
+  }
+  function next(): number {
+    let nearest = Infinity;
+    for (let i = 0; i < count; i++) {
+      if (times[i] < nearest) nearest = times[i];
+    }
+    return nearest;
+  }
+
+  return { set: set, clear: clear, isSet: isSet, due: due, at: at, next: next };
+}

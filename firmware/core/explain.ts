@@ -1,0 +1,158 @@
+/**
+ * Explanations for people: why the pair is in its state, what it waits for, what would change it.
+ * Texts only; the rules themselves are in election, failover and rejoin.
+ */
+import { goneText, primaryFailedText } from "./failover.js";
+import { hasOtherDisk, idOf, otherOf, recordText } from "./pair.js";
+import type { Pair } from "./pair.js";
+import { whyNotJoined } from "./rejoin.js";
+import { STATES } from "./role-table.js";
+import { outOfSync } from "./sync-state.js";
+import { MODE_BOTH, formatHex } from "../../protocol/record.js";
+import type { ServerIndex } from "../../protocol/record.js";
+
+function meaningOf(pair: Pair): string {
+  for (let i = 0; i < STATES.length; i++) {
+    if (STATES[i].state === pair.state) return STATES[i].means;
+  }
+  return "";
+}
+
+/** One sentence for `status`: why things are as they are. */
+export function whyText(pair: Pair): string {
+  let text = pair.because;
+  if (pair.waits !== "" && pair.waits !== pair.because) text += "; waits: " + pair.waits;
+  if (pair.alarm !== "") text = "ALARM: " + pair.alarm + "; " + text;
+  return text;
+}
+
+/** What clients are told when there is no primary to ask. */
+export function clientText(pair: Pair): string {
+  if (pair.state === "writing") return "roles are changing";
+  if (pair.state === "draining") return "a planned switchover is under way";
+  return pair.waits !== "" ? pair.waits : pair.because;
+}
+
+export function explainPair(pair: Pair): string[] {
+  const lines: string[] = [];
+  const record = pair.record;
+  lines.push("State: " + pair.state + " - " + meaningOf(pair));
+  lines.push("Record: " + (record === undefined ? "none" : recordText(pair, record)));
+  if (pair.alarm !== "") lines.push("ALARM: " + pair.alarm);
+  lines.push("Why: " + pair.because);
+  const waits = waitingText(pair);
+  if (waits !== "") lines.push("Waits for: " + waits);
+  const change = changeText(pair);
+  for (let i = 0; i < change.length; i++) lines.push("Would change it: " + change[i]);
+  for (let i = 0; i < 2; i++) lines.push(serverText(pair, i === 0 ? 0 : 1));
+  return lines;
+}
+
+/** What the pair waits for, "" when it waits for nothing. */
+export function waitingText(pair: Pair): string {
+  const record = pair.record;
+  if (record === undefined) return pair.waits;
+  const primary = idOf(pair, record.primary);
+  const other = otherOf(record.primary);
+  switch (pair.state) {
+    case "writing":
+      return "the flash";
+    case "draining":
+      return "open commands to be answered";
+    case "dark":
+    case "stranded":
+      return primary + " to come back with its disk (" + primaryFailedText(pair, record) + ")";
+    case "solo": {
+      const away = goneText(pair, record, other);
+      if (!pair.servers[other].linked) {
+        return away === "" ? idOf(pair, other) + " to connect" : idOf(pair, other) + ": " + away;
+      }
+      return idOf(pair, other) + " to be brought up to date (" + whyNotJoined(pair, record) + ")";
+    }
+    case "both": {
+      const apart = outOfSync(record, pair.servers[other]);
+      return apart === "" ? "" : "the two to be in sync (" + apart + ")";
+    }
+    default:
+      return pair.waits;
+  }
+}
+
+function changeText(pair: Pair): string[] {
+  const record = pair.record;
+  if (record === undefined) return blankChanges(pair);
+  const primary = idOf(pair, record.primary);
+  const other = idOf(pair, otherOf(record.primary));
+  switch (pair.state) {
+    case "both":
+      return [
+        "a failure of " + primary + " (" + other + " takes over), or of " + other,
+        "the operator's switchover",
+      ];
+    case "solo":
+      return pair.fresh
+        ? ["a failure of " + primary + " before its first answer: " + other + " takes over"]
+        : [
+            "only " + primary + "'s own request, once " + other + " holds everything",
+            "a failure of " + primary + " leaves nobody: " + other + " lacks its writes",
+          ];
+    case "dark":
+      return [primary + " answers, or " + other + " answers with the disk of the record"];
+    case "stranded":
+      return [
+        primary + " comes back with its disk",
+        "force " + other + ": what " + primary + " acknowledged alone is lost",
+      ];
+    case "waiting":
+      return record.mode === MODE_BOTH
+        ? [primary + " connects, or stays away past the limit"]
+        : [
+            primary + " connects with its disk",
+            "force " + other + ": what " + primary + " acknowledged alone is lost",
+          ];
+    default:
+      return [];
+  }
+}
+
+function blankChanges(pair: Pair): string[] {
+  const lines: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    const view = pair.servers[i];
+    if (!view.linked) lines.push(view.id + " connects and reports");
+  }
+  for (let i = 0; i < 2; i++) {
+    const view = pair.servers[i];
+    if (!view.linked || view.said === undefined || pair.servers[1 - i].linked) continue;
+    lines.push(
+      view.said.blank
+        ? "newPair " + formatHex(view.said.identity) + ": a new, empty pair on " + view.id
+        : "force " + view.id + ": what the other acknowledged alone is lost",
+    );
+  }
+  return lines;
+}
+
+/** One line on one server. */
+export function serverText(pair: Pair, server: ServerIndex): string {
+  const view = pair.servers[server];
+  const record = pair.record;
+  const said = view.said;
+  let text = "Server " + view.id + ": " + roleOf(pair, server);
+  if (!view.linked) text += ", not connected";
+  if (view.fault !== 0 && record !== undefined) text += ", " + goneText(pair, record, server);
+  if (record !== undefined && hasOtherDisk(record, view)) text += ", another disk";
+  if (said !== undefined && said.copying) text += ", copying";
+  if (said !== undefined && said.problem !== "") text += ", says: " + said.problem;
+  return text;
+}
+
+/** @returns primary, standby, joining or away */
+export function roleOf(pair: Pair, server: ServerIndex): string {
+  const record = pair.record;
+  const view = pair.servers[server];
+  if (record === undefined) return view.linked ? "connected" : "away";
+  if (record.primary === server) return "primary";
+  if (!view.linked) return "away";
+  return record.mode === MODE_BOTH && !hasOtherDisk(record, view) ? "standby" : "joining";
+}

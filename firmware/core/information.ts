@@ -1,0 +1,179 @@
+/**
+ * Information acquisition: what the controller knows of one server, and how fresh it is (P1, P2).
+ *
+ * Facts come two ways: in the report that opens a link, and in the answers to polls. Only the answer to
+ * the LATEST poll counts, and only under the nonce of the current link; an answer that comes too late
+ * still proves that its server lived when that poll was sent, and for nothing else.
+ *
+ *     poll n ──────> answer n      counts until poll n+1 goes out
+ *     poll n-1 ────────────> late answer: alive at the time of poll n-1, no more
+ */
+import { bytesEqual, isBlankIdentity } from "../../protocol/record.js";
+import type { ServerIndex } from "../../protocol/record.js";
+import { LINK_NONCE_BYTES } from "../../protocol/messages.js";
+import type { Heartbeat } from "../../protocol/messages.js";
+
+/** Polls whose sending time is remembered. A late answer to an older one says nothing. */
+const POLLS_KEPT = 16;
+
+export interface ServerView {
+  index: ServerIndex;
+  id: string;
+
+  /** Counter of the latest poll. */
+  counter: number;
+  polledAt: number;
+  /** The latest poll has been answered under the current link. */
+  answered: boolean;
+  sentAt: Float64Array;
+  sent: number;
+
+  /** When this server was last known to live; -1 before its first sign. @unit ms */
+  aliveAt: number;
+  /** Silence is not counted from before this: the controller's own start, or the end of its own outage. */
+  silentFrom: number;
+
+  /** A proven connection on which the server has reported. */
+  linked: boolean;
+  /** First 8 bytes of the nonce of that connection; zero without one. */
+  linkNonce: Uint8Array;
+  linkUpAt: number;
+  linkDownAt: number;
+  /** When the link closed and an extra poll went out; -1 once it is answered, or a new link is up. */
+  probeAt: number;
+  /** A poll was refused since then: nobody listens there. */
+  refused: boolean;
+
+  /** The fault monitor's verdict (fault-monitor.ts), 0 while the server counts as working. */
+  fault: number;
+  /** A verdict due in a late turn of our own loop waits until then; -1: it has no excuse. */
+  excusedUntil: number;
+
+  /** The newest report or counted heartbeat of the current link. */
+  said: Heartbeat | undefined;
+  /** The newest of any link, for people: what is known of a server that is away. */
+  lastSaid: Heartbeat | undefined;
+  lastSaidAt: number;
+  /** It has announced itself as the preset server on the current link (P13). */
+  announced: boolean;
+}
+
+export const NO_NONCE = new Uint8Array(LINK_NONCE_BYTES);
+
+export function createServerView(index: ServerIndex, id: string, firstCounter: number): ServerView {
+  return {
+    index: index,
+    id: id,
+    counter: firstCounter,
+    polledAt: 0,
+    answered: false,
+    sentAt: new Float64Array(POLLS_KEPT),
+    sent: 0,
+    aliveAt: -1,
+    silentFrom: 0,
+    linked: false,
+    linkNonce: NO_NONCE,
+    linkUpAt: 0,
+    linkDownAt: 0,
+    probeAt: -1,
+    refused: false,
+    fault: 0,
+    excusedUntil: -1,
+    said: undefined,
+    lastSaid: undefined,
+    lastSaidAt: 0,
+    announced: false,
+  };
+}
+
+/** Counts a poll that is about to be sent. The answers to earlier ones stop counting. */
+export function pollSent(view: ServerView, now: number): void {
+  view.counter = (view.counter + 1) >>> 0;
+  view.polledAt = now;
+  view.answered = false;
+  view.sentAt[view.counter % POLLS_KEPT] = now;
+  if (view.sent < POLLS_KEPT) view.sent++;
+}
+
+/** Something a peer can say wrongly in a heartbeat; the text is for the console. */
+export const HEARD_NOTHING = 0;
+/** The server lives; nothing it said counts. */
+export const HEARD_ALIVE = 1;
+/** It answered the latest poll, on a link: everything it said counts. */
+export const HEARD_ALL = 2;
+/** It answered the latest poll and has no link, and neither have we. */
+export const HEARD_UNLINKED = 3;
+/** It answered the latest poll and no longer holds the link we believe in. */
+export const HEARD_OTHER_LINK = 4;
+
+/**
+ * Takes one answer to a poll.
+ * @param graceMs time after a link's opening in which the two ends may disagree about it
+ */
+export function heartbeatHeard(
+  view: ServerView,
+  heartbeat: Heartbeat,
+  now: number,
+  graceMs: number,
+): number {
+  if (heartbeat.serverId !== view.id) return HEARD_NOTHING;
+  const age = (view.counter - heartbeat.counter) >>> 0;
+  if (age >= view.sent) return HEARD_NOTHING;
+  sawLife(view, view.sentAt[heartbeat.counter % POLLS_KEPT]);
+  if (age !== 0) return HEARD_ALIVE;
+  if (!view.linked) {
+    return isBlankIdentity(heartbeat.linkNonce) ? HEARD_UNLINKED : HEARD_ALIVE;
+  }
+  if (!bytesEqual(heartbeat.linkNonce, view.linkNonce)) {
+    return view.polledAt >= view.linkUpAt + graceMs ? HEARD_OTHER_LINK : HEARD_ALIVE;
+  }
+  view.answered = true;
+  heardSay(view, heartbeat, now);
+  return HEARD_ALL;
+}
+
+/** The server lived at this time. */
+export function sawLife(view: ServerView, at: number): void {
+  if (at > view.aliveAt) view.aliveAt = at;
+  if (view.probeAt >= 0 && at >= view.probeAt) {
+    view.probeAt = -1;
+    view.refused = false;
+  }
+}
+
+export function heardSay(view: ServerView, heartbeat: Heartbeat, now: number): void {
+  view.said = heartbeat;
+  view.lastSaid = heartbeat;
+  view.lastSaidAt = now;
+}
+
+/** A link has been proven and its server has reported on it. */
+export function linkOpened(
+  view: ServerView,
+  nonce: Uint8Array,
+  report: Heartbeat,
+  now: number,
+): void {
+  view.linked = true;
+  view.linkNonce = nonce;
+  view.linkUpAt = now;
+  view.probeAt = -1;
+  view.refused = false;
+  // What was answered under another link does not count under this one (rule 6).
+  view.answered = false;
+  view.announced = false;
+  sawLife(view, now);
+  heardSay(view, report, now);
+}
+
+/** The link is gone, and all that was said on it with it. */
+export function linkClosed(view: ServerView, now: number): void {
+  view.linked = false;
+  view.linkNonce = NO_NONCE;
+  view.linkDownAt = now;
+  view.probeAt = now;
+  view.refused = false;
+  view.answered = false;
+  view.announced = false;
+  view.said = undefined;
+}

@@ -1,0 +1,191 @@
+/**
+ * What an operator may order that no rule would do: force, and a pair from one blank server.
+ *
+ * Both can throw data away, so each says first, in plain words, what would be lost.
+ */
+import { EPOCH_GAP } from "./limits.js";
+import {
+  hasOtherDisk,
+  idOf,
+  nextRecord,
+  otherOf,
+  recordText,
+  withEpoch,
+  withIdentity,
+} from "./pair.js";
+import type { Pair, Proposal } from "./pair.js";
+import { primaryFailed } from "./failover.js";
+import {
+  IDENTITY_BYTES,
+  MODE_SOLO,
+  bytesEqual,
+  epochOf,
+  isBlankIdentity,
+} from "../../protocol/record.js";
+import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
+
+/** Either why it is refused, or what it would do and cost. */
+export interface Order {
+  refused: string;
+  proposal: Proposal | undefined;
+  /** What would be lost, one statement a line. */
+  losses: string[];
+}
+
+function refused(why: string): Order {
+  return { refused: why, proposal: undefined, losses: [] };
+}
+
+/** The server must have answered the latest poll: a record must not name one that is away. */
+function isHere(pair: Pair, server: ServerIndex, now: number): boolean {
+  const view = pair.servers[server];
+  return (
+    view.linked &&
+    view.said !== undefined &&
+    view.answered &&
+    now - view.polledAt <= pair.config.timings.failureMs
+  );
+}
+
+/** `force`: solo(target), whatever the rules know of the other (ROLES "force"). */
+export function orderForce(
+  pair: Pair,
+  target: ServerIndex,
+  pairId: Uint8Array,
+  now: number,
+): Order {
+  const id = idOf(pair, target);
+  const record = pair.record;
+  if (pair.writing !== undefined) return refused("a record is being written; try again");
+  if (!isHere(pair, target, now)) return refused(id + " is not connected or answers no poll");
+  const said = pair.servers[target].said!;
+  let next: RoleRecord;
+  if (record !== undefined) {
+    if (!primaryFailed(pair, record) && record.primary !== target && pair.state !== "waiting") {
+      return refused(
+        idOf(pair, record.primary) +
+          " is up and has every acknowledged write: use switchover, or stop it first",
+      );
+    }
+    if (pair.state === "both" || pair.state === "draining") {
+      return refused("the pair serves from both servers: there is nothing to force");
+    }
+    next = withIdentity(nextRecord(record, target, MODE_SOLO), target, said.identity);
+  } else {
+    next = forcedWithoutRecord(pair, target, pairId);
+  }
+  return {
+    refused: "",
+    proposal: {
+      event: "forced",
+      record: next,
+      because: "the operator forced " + id + " to be primary",
+    },
+    losses: lossesOf(pair, target),
+  };
+}
+
+/** Flash blank or wiped: what the servers themselves report is all there is to go on. */
+function forcedWithoutRecord(pair: Pair, target: ServerIndex, pairId: Uint8Array): RoleRecord {
+  const said = pair.servers[target].said!;
+  const other = otherOf(target);
+  const blank = new Uint8Array(IDENTITY_BYTES);
+  const found = said.record;
+  const base: RoleRecord =
+    found !== undefined
+      ? found
+      : {
+          epoch: 1,
+          primary: target,
+          mode: MODE_SOLO,
+          pairId: pairId,
+          identityA: blank,
+          identityB: blank,
+        };
+  const highest = pair.epochHeard > epochOf(found) ? pair.epochHeard : epochOf(found);
+  const next = withEpoch(nextRecord(base, target, MODE_SOLO), highest + EPOCH_GAP);
+  // The other's disk is named only by a join.
+  return withIdentity(withIdentity(next, target, said.identity), other, blank);
+}
+
+/** What people must read before they force. */
+export function lossesOf(pair: Pair, target: ServerIndex): string[] {
+  const lines: string[] = [];
+  const id = idOf(pair, target);
+  const otherId = idOf(pair, otherOf(target));
+  const said = pair.servers[target].said;
+  const gone = pair.servers[otherOf(target)].lastSaid;
+  const record = pair.record;
+  if (record !== undefined && record.primary === target) {
+    lines.push("No new loss: " + id + " stays primary; " + otherId + " may then discard");
+    lines.push("entries it alone had confirmed.");
+  } else if (record !== undefined) {
+    lines.push("LOST: every write that " + otherId + " acknowledged alone under");
+    lines.push(recordText(pair, record) + ".");
+  } else {
+    lines.push("UNKNOWN: the flash holds no record, so " + otherId + " may have acknowledged");
+    lines.push("writes that " + id + " never saw. They would be lost.");
+  }
+  if (gone !== undefined && said !== undefined && gone.logEnd > said.logEnd) {
+    lines.push(
+      otherId +
+        " was last heard with log end " +
+        gone.logEnd +
+        ", " +
+        id +
+        " has " +
+        said.logEnd +
+        ": at least",
+    );
+    lines.push(gone.logEnd - said.logEnd + " entries would be gone.");
+  }
+  if (said !== undefined && said.copying) {
+    lines.push(id + " holds only PART OF A COPY: keys of two times are mixed in it.");
+  }
+  if (record !== undefined && hasOtherDisk(record, pair.servers[target])) {
+    lines.push(id + " has another disk than the record names.");
+  }
+  return lines;
+}
+
+/** `newPair IDENTITY`: one blank server alone founds a pair (rule 19). */
+export function orderNewPair(
+  pair: Pair,
+  identity: Uint8Array,
+  pairId: Uint8Array,
+  now: number,
+): Order {
+  if (pair.record !== undefined || pair.writing !== undefined) {
+    return refused("the flash holds a record: this controller has a pair");
+  }
+  for (let i = 0; i < 2; i++) {
+    const server: ServerIndex = i === 0 ? 0 : 1;
+    const said = pair.servers[server].said;
+    if (said === undefined || !bytesEqual(said.identity, identity)) continue;
+    if (isBlankIdentity(identity) || !said.blank || said.record !== undefined) {
+      return refused(idOf(pair, server) + " has that disk, but it is not blank");
+    }
+    if (pair.servers[otherOf(server)].linked) {
+      return refused("both servers are connected: the rules of power-on decide");
+    }
+    if (!isHere(pair, server, now)) return refused(idOf(pair, server) + " answers no poll");
+    const none = new Uint8Array(IDENTITY_BYTES);
+    return {
+      refused: "",
+      proposal: {
+        event: "operatorPair",
+        record: {
+          epoch: pair.epochHeard + 1,
+          primary: server,
+          mode: MODE_SOLO,
+          pairId: pairId,
+          identityA: server === 0 ? identity : none,
+          identityB: server === 1 ? identity : none,
+        },
+        because: "the operator founded a new pair on the disk of " + idOf(pair, server),
+      },
+      losses: [],
+    };
+  }
+  return refused("no connected server has that disk");
+}

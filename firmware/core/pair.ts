@@ -1,0 +1,160 @@
+/**
+ * What the controller believes of the pair, as plain data. The root (controller.ts) writes it; the leaves
+ * (election, failover, rejoin, explain) read it and propose.
+ */
+import { assert } from "./assert.js";
+import type { CoreConfig } from "./config.js";
+import type { ServerView } from "./information.js";
+import { EPOCH_MAX } from "./limits.js";
+import type { PairState, RoleEvent } from "./role-table.js";
+import { MODE_BOTH, bytesEqual, identityOf } from "../../protocol/record.js";
+import type { Mode, RoleRecord, ServerIndex } from "../../protocol/record.js";
+
+/** What one server had said when both had reported, to be said again unchanged (rule 19). */
+export interface Snapshot {
+  at: number;
+  record: RoleRecord | undefined;
+  identity: Uint8Array;
+}
+
+export interface Pair {
+  config: CoreConfig;
+  state: PairState;
+  /** Why it came to this state, for people. */
+  because: string;
+  startedAt: number;
+  /** When any server was first heard in this boot; -1 before. */
+  firstHeardAt: number;
+  /** The record in flash; undefined while blank, wiped or stopped. */
+  record: RoleRecord | undefined;
+  /** G5: the solo record may still be taken back. Volatile; a boot counts as passed. */
+  fresh: boolean;
+  /** The operator's force holds in this epoch: servers may set aside confirmed entries. Volatile. */
+  forced: boolean;
+  /** The record on its way into flash, and the event that proposed it. */
+  writing: RoleRecord | undefined;
+  /** Why the flash is not believed or this controller has stopped; "" when all is well. Stays until a record is written. */
+  alarm: string;
+  /** Highest epoch ever heard of in this boot, our own included. */
+  epochHeard: number;
+  /** What a power-on rule waits for, for people; "" when it waits for nothing. */
+  waits: string;
+  servers: ServerView[];
+  /** Rule 19's first round; empty outside it. */
+  snapshots: Snapshot[];
+}
+
+/** A change of the record that a rule has proposed. */
+export interface Proposal {
+  event: RoleEvent;
+  record: RoleRecord;
+  because: string;
+}
+
+export function otherOf(server: ServerIndex): ServerIndex {
+  return server === 0 ? 1 : 0;
+}
+
+export function idOf(pair: Pair, server: ServerIndex): string {
+  return pair.servers[server].id;
+}
+
+/** `solo(b)` for people, with the configured ids. */
+export function recordText(pair: Pair, record: RoleRecord): string {
+  return (
+    (record.mode === MODE_BOTH ? "both(" : "solo(") +
+    idOf(pair, record.primary) +
+    ") epoch " +
+    record.epoch
+  );
+}
+
+/** The record that follows: next epoch, another primary or mode, the same pair and disks. */
+export function nextRecord(record: RoleRecord, primary: ServerIndex, mode: Mode): RoleRecord {
+  assert(record.epoch < EPOCH_MAX, "epochs are left");
+  return {
+    epoch: record.epoch + 1,
+    primary: primary,
+    mode: mode,
+    pairId: record.pairId,
+    identityA: record.identityA,
+    identityB: record.identityB,
+  };
+}
+
+/** The same record with another disk for one server. */
+export function withIdentity(
+  record: RoleRecord,
+  server: ServerIndex,
+  identity: Uint8Array,
+): RoleRecord {
+  return {
+    epoch: record.epoch,
+    primary: record.primary,
+    mode: record.mode,
+    pairId: record.pairId,
+    identityA: server === 0 ? identity : record.identityA,
+    identityB: server === 1 ? identity : record.identityB,
+  };
+}
+
+/** The same record under another epoch. */
+export function withEpoch(record: RoleRecord, epoch: number): RoleRecord {
+  assert(epoch > 0 && epoch <= EPOCH_MAX, "epochs are left");
+  return {
+    epoch: epoch,
+    primary: record.primary,
+    mode: record.mode,
+    pairId: record.pairId,
+    identityA: record.identityA,
+    identityB: record.identityB,
+  };
+}
+
+/** The server is connected with a disk the record does not name: it counts as absent until it has joined. */
+export function hasOtherDisk(record: RoleRecord, view: ServerView): boolean {
+  return (
+    view.linked &&
+    view.said !== undefined &&
+    !bytesEqual(view.said.identity, identityOf(record, view.index))
+  );
+}
+
+/** For any rule of failure: the server has failed, or another disk has taken its place. */
+export function isGone(record: RoleRecord, view: ServerView): boolean {
+  return view.fault !== 0 || hasOtherDisk(record, view);
+}
+
+/**
+ * The guard of every rule that names a primary: it must just have answered a poll, under its present link,
+ * with the disk the record names. While our own loop is late no new poll has gone out, so the answer to the
+ * latest one is bounded by the failure limit too.
+ * @returns why the server may not be named, for people; "" when it may
+ */
+export function whyNotNamed(
+  pair: Pair,
+  record: RoleRecord,
+  server: ServerIndex,
+  now: number,
+): string {
+  const view = pair.servers[server];
+  const said = view.said;
+  if (!view.linked || said === undefined) return view.id + " is not connected";
+  if (!bytesEqual(said.identity, identityOf(record, server))) {
+    return view.id + " has another disk than the record names";
+  }
+  if (said.copying) return view.id + " holds only part of a copy";
+  if (!view.answered || now - view.polledAt > pair.config.timings.failureMs) {
+    return view.id + " has not answered the latest poll";
+  }
+  return "";
+}
+
+export function mayBeNamed(
+  pair: Pair,
+  record: RoleRecord,
+  server: ServerIndex,
+  now: number,
+): boolean {
+  return whyNotNamed(pair, record, server, now) === "";
+}
