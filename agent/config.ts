@@ -16,6 +16,8 @@ const COUNT_MAX = 2 ** 40;
 
 const hostField = z.string().min(1).max(253);
 const portField = z.number().int().min(1).max(65535);
+/** A port to listen on; 0 takes any free one, which only fits a server nobody has to find. */
+const listenField = z.number().int().min(0).max(65535);
 const idField = z.string().regex(/^[A-Za-z0-9_-]{1,16}$/, "1 to 16 letters, digits, - or _");
 
 /** Bounds of the core as one object of the file: those in ms under `timings`, the others under `limits`. */
@@ -50,11 +52,11 @@ const configSchema = z.strictObject({
   }),
   peer: z.strictObject({ host: hostField, port: portField }),
   /** Where this server waits for its peer. */
-  peerPort: portField,
+  peerPort: listenField,
   /** Where this server answers the controller's polls. */
-  udpPort: portField,
+  udpPort: listenField,
   /** RESP port of this server alone, for programs on the same machine; 0: none. */
-  localPort: z.number().int().min(0).max(65535).default(0),
+  localPort: listenField.default(0),
   /** The pair's key in hex, 16 to 64 bytes; or a file that holds it. */
   key: z
     .string()

@@ -14,8 +14,20 @@ export interface Log {
   note(level: Level, event: string, details?: object): void;
 }
 
-/** @param path undefined: standard error */
-export function openLog(id: string, path: string | undefined, clockMs: () => number): Log {
+/** Standard error may be a pipe that nobody reads, and a full one would stop the server. */
+const SHOWN_MAX = 100;
+
+/**
+ * @param path undefined: standard error
+ * @param show says errors on standard error too, for whoever started this program
+ */
+export function openLog(
+  id: string,
+  path: string | undefined,
+  clockMs: () => number,
+  show: boolean,
+): Log {
+  let shown = 0;
   if (path !== undefined) {
     mkdirSync(dirname(path), { recursive: true });
     try {
@@ -46,6 +58,10 @@ export function openLog(id: string, path: string | undefined, clockMs: () => num
       }
       written += 1;
       logger[level]({ event, ...details });
+      if (show && path !== undefined && level === "error" && shown < SHOWN_MAX) {
+        shown += 1;
+        process.stderr.write(`dyad agent: ${event} ${JSON.stringify(details ?? {})}\n`);
+      }
     },
   };
 }

@@ -47,7 +47,8 @@ function fail(exitCode: number, message: string): never {
 async function run(settings: AgentSettings, withParent: boolean): Promise<void> {
   mkdirSync(settings.dir, { recursive: true });
   const lock = lockDirectory(settings.dir);
-  const log = openLog(settings.id, settings.log, () => performance.now());
+  const now = (): number => performance.now();
+  const log = openLog(settings.id, settings.log, now, !withParent);
   const storeDir = join(settings.dir, "store");
   const lost = discardLostMemory(settings.dir, storeDir);
   if (lost !== "") log.note("warn", "memory-lost", { why: lost });
@@ -68,7 +69,6 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
   disk.save();
 
   let core: AgentCore | undefined;
-  const now = (): number => performance.now();
   const turn = new Turn(() => sockets.flush());
   const saidMs = new Map<string, number>();
   const sockets = new Sockets({
@@ -242,7 +242,6 @@ try {
   if (!(error instanceof ConfigError)) throw error;
   fail(EXIT_CONFIG, error.message);
 }
-process.title = `dyad agent ${settings.id}`;
 try {
   await run(settings, values["with-parent"]);
 } catch (error) {
