@@ -13,6 +13,7 @@ import type { NodeName } from "./pair.js";
 import { Pair } from "./pair.js";
 import { isAlive, memoryMb, nowMs, sleep } from "./processes.js";
 import { RespClient } from "./resp-client.js";
+import { freePort } from "./rival.js";
 import { printTable, show } from "./table.js";
 import { commandFrame, handshake, openingHello } from "./wire-by-hand.js";
 
@@ -294,8 +295,7 @@ async function strangeServer(
   >;
   config.dir = join(pair.dir, name);
   mkdirSync(config.dir as string, { recursive: true });
-  for (const field of Object.keys(config))
-    if (/Port$/.test(field) && field !== "controllerPort") config[field] = 0;
+  for (const field of ["peerPort", "udpPort", "localPort"]) config[field] = await freePort();
   change(config);
   const path = join(pair.dir, `${name}.json`);
   writeFileSync(path, JSON.stringify(config));

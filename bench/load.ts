@@ -16,6 +16,7 @@ const VERIFY_BATCH = 200;
 
 export interface LoadOptions {
   port: number;
+  host?: string;
   /** Keys of this load begin with it; two loads on one pair need two names. */
   name: string;
   connections?: number;
@@ -156,7 +157,7 @@ export class Load {
 
   /** Reads everything that was acknowledged. @returns keys that are missing or older than promised */
   async lost(port = this.options.port): Promise<string[]> {
-    const client = await RespClient.open(port);
+    const client = await RespClient.open(port, 3000, this.options.host);
     const missing: string[] = [];
     const check = async (keys: string[], needed: (key: string) => number): Promise<void> => {
       for (let i = 0; i < keys.length; i += VERIFY_BATCH) {
@@ -179,7 +180,7 @@ export class Load {
     slot.opening = true;
     for (;;) {
       try {
-        const client = await RespClient.open(this.options.port);
+        const client = await RespClient.open(this.options.port, 3000, this.options.host);
         client.onClose = () => {
           slot.client = undefined;
           if (this.stopping) return;

@@ -55,6 +55,12 @@ const BENCHES: Record<string, Bench> = {
     short: true,
     load: () => import("./returns.js"),
   },
+  "three-machines": {
+    about:
+      "the pair in three network namespaces: the primary's cable pulled, its power cut (--runs 10)",
+    short: true,
+    load: () => import("./three-machines.js"),
+  },
   hour: {
     about:
       "a long load with everything that could look like a failure, then a real one (--minutes 60)",
