@@ -80,4 +80,6 @@ export interface Keyspace {
    * when a copy replaces the tables (no writeBehind token is outstanding then).
    */
   reset(appliedIndex: number): void;
+  /** Tells the epoch in which commands run from now on; called before the first of them (a hash's id carries it). */
+  setEpoch(epoch: number): void;
 }

@@ -7,6 +7,7 @@
 
 export type Table = "data" | "field" | "expiry" | "log" | "meta";
 
+/** Takes copies: what it was given may be changed once the call returns. */
 export interface StoreWriter {
   put(table: Table, key: Uint8Array, value: Uint8Array): void;
   del(table: Table, key: Uint8Array): void;
@@ -23,6 +24,8 @@ export interface RangeEntry {
 export interface Snapshot {
   get(table: Table, key: Uint8Array): Uint8Array | undefined;
   range(table: Table, from: Uint8Array, to: Uint8Array | undefined, limit: number): RangeEntry[];
+  /** As range, without reading the values. */
+  keys(table: Table, from: Uint8Array, to: Uint8Array | undefined, limit: number): Uint8Array[];
   close(): void;
 }
 

@@ -255,6 +255,11 @@ export function openLmdbStore(options: LmdbOptions): Store {
     return {
       get: (table, key) => dbs[table].getBinary(key, { transaction } as never),
       range: (table, from, to, limit) => rangeOf(table, from, to, limit, false, transaction),
+      keys(table, from, to, limit) {
+        const start = from.length > 0 ? from : ZERO_KEY;
+        const options = { start, end: to, limit, transaction } as object;
+        return limit > 0 ? [...dbs[table].getKeys(options)] : [];
+      },
       close() {
         if (open) transaction.done();
         open = false;
@@ -279,7 +284,7 @@ export function openLmdbStore(options: LmdbOptions): Store {
         root.sync((error) => (error ? reject(asError(error)) : resolve())),
       );
       mkdirSync(target, { recursive: false });
-      await (root.backup as unknown as Backup).call(root, target, false);
+      await (root.backup as unknown as Backup)(target, false);
     },
     async close() {
       closed = true;

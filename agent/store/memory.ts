@@ -156,6 +156,8 @@ function build(start: Image, options: MemoryStoreOptions): MemoryStore {
       return {
         get: (table, key) => getIn(image, table, latin1(key)),
         range: (table, from, to, limit) => rangeIn(image, table, from, to, limit, false),
+        keys: (table, from, to, limit) =>
+          rangeIn(image, table, from, to, limit, false).map((entry) => entry.key),
         close() {},
       };
     },

@@ -179,6 +179,12 @@ describe.each(kinds)("store: %s", (_name, make) => {
     expect(seen.every((e) => show(e.value) === "old")).toBe(true);
     expect(show(snapshot.get("data", bytes(0, 0)))).toBe("old");
     expect(snapshot.get("data", text("added"))).toBeUndefined();
+    expect(snapshot.keys("data", bytes(0, 5), bytes(0, 9), 3).map((k) => [...k])).toEqual([
+      [0, 5],
+      [0, 6],
+      [0, 7],
+    ]);
+    expect(snapshot.keys("data", bytes(), undefined, 1000)).toHaveLength(500);
     snapshot.close();
     snapshot.close();
     expect(store.get("data", bytes(0, 0))).toBeUndefined();
