@@ -54,7 +54,7 @@ export async function startRival(): Promise<Rival> {
   writeFileSync(
     config,
     `global
-  maxconn 20000
+  maxconn 1000
 defaults
   mode tcp
   timeout connect 5s
