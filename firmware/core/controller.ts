@@ -45,7 +45,7 @@ import {
   judgeHeard,
   nextJudgement,
 } from "./fault-monitor.js";
-import type { CreateForwarder } from "./forwarder.js";
+import type { Forwarder } from "./forward.js";
 import {
   HEARD_ALIVE,
   HEARD_ALL,
@@ -67,7 +67,7 @@ import { orderForce, orderNewPair } from "./operator.js";
 import type { Order } from "./operator.js";
 import { idOf, otherOf, recordText } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
-import type { ControllerPorts, Route } from "./ports.js";
+import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
 import { isOpen, nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
@@ -101,6 +101,13 @@ import {
   recordsEqual,
 } from "../../protocol/record.js";
 import type { ServerIndex } from "../../protocol/record.js";
+
+/** The forward path is handed in, so that the control path can be tried without it. */
+export type CreateForwarder = (
+  config: CoreConfig,
+  ports: ControllerPorts,
+  events: ForwardEvents,
+) => Forwarder;
 
 /** Most steps one event can cause: each is a row of the state table, and no rule goes in a circle. */
 const STEPS_MAX = 8;
@@ -497,11 +504,11 @@ export function createController(
 
   function renewSession(now: number): void {
     idsUsedUp = false;
-    generation++;
-    takeSession();
     note(LEVEL_INFO, "session renewed", "ids were used up", now);
     links.drop(0, 0, "ids are used up, dial again", false, now);
     links.drop(1, 0, "ids are used up, dial again", false, now);
+    generation++;
+    takeSession();
   }
 
   function step(now: number): void {
@@ -623,9 +630,7 @@ export function createController(
 
   function stepDraining(now: number): void {
     const record = pair.record!;
-    const drained =
-      forwarder.inFlight(record.primary) + forwarder.inFlight(otherOf(record.primary)) === 0;
-    if (!drained && !deadlines.due(DRAIN, now)) return;
+    if (forwarder.openCount() > 0 && !deadlines.due(DRAIN, now)) return;
     const why = whyNoSwitchover(pair, now);
     if (why === "") {
       propose(switchedOver(record, drainBecause), now);
@@ -679,7 +684,8 @@ export function createController(
   function applyRoute(now: number): void {
     const record = pair.record;
     const open = record !== undefined && pair.writing === undefined && isOpen(pair.state);
-    const epoch = epochOf(record);
+    // A stopped controller has no epoch; the forward path keeps the last, so that epochs only grow.
+    const epoch = record === undefined ? routeNow.epoch : record.epoch;
     const primary: ServerIndex = record === undefined ? 0 : record.primary;
     const standby = otherOf(primary);
     const standbyReads =
@@ -770,6 +776,12 @@ export function createController(
       setReported(view);
       dirty = true;
     }
+  }
+
+  function drained(connection: number, now: number): void {
+    if (!isServer[connection]) forwarder.clientDrained(connection, now);
+    else if (forwarding[0] && links.connectionOf(0) === connection) forwarder.linkDrained(0, now);
+    else if (forwarding[1] && links.connectionOf(1) === connection) forwarder.linkDrained(1, now);
   }
 
   function pollRefused(server: ServerIndex, now: number): void {
@@ -919,7 +931,7 @@ export function createController(
     onDrained: function (connection: number, nowMs: number): void {
       if (broken) return;
       try {
-        if (!isServer[connection]) forwarder.clientDrained(connection, nowMs);
+        drained(connection, nowMs);
         settle(nowMs);
       } catch (error) {
         broke(error, nowMs);

@@ -11,7 +11,6 @@ import type { ServerIndex } from "../../protocol/record.js";
 export interface Traffic {
   inFlight(server: ServerIndex): number;
   serviceUs(server: ServerIndex): number;
-  openCount(): number;
   counters(): object;
 }
 
@@ -73,7 +72,6 @@ export function statusOf(
     pairId: record === undefined ? "" : formatHex(record.pairId),
     session: formatHex(session),
     uptimeMs: Math.round(now - pair.startedAt),
-    clients: traffic.openCount(),
     controller: own,
     counters: traffic.counters(),
   };
