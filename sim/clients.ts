@@ -42,7 +42,7 @@ export const CLIENT_PATIENCE_MS = 6000;
 const OPEN_MAX = 200;
 
 /** Errors that promise that nothing was done. */
-const SURELY_NOT = /^(CLUSTERDOWN|BUSY|TRYAGAIN|LOADING|READONLY|NOAUTH)\b/;
+const SURELY_NOT = /^(CLUSTERDOWN|EXECABORT|BUSY|TRYAGAIN|LOADING|READONLY|NOAUTH)\b/;
 
 /** The program of the clients' machine: hands events to the client whose connection it is. */
 export class ClientsProgram implements Program {
@@ -276,8 +276,16 @@ export class Client {
     dirty.length = 0;
   }
 
-  private invoke(kind: OperationKind, key: string, value: string): Operation {
-    const operation = this.world.history.invoke(this.session, kind, key, value, this.style.via, this.now);
+  private invoke(kind: OperationKind, key: string, value: string, ttlMs = 0): Operation {
+    const operation = this.world.history.invoke(
+      this.session,
+      kind,
+      key,
+      value,
+      this.style.via,
+      this.now,
+      ttlMs,
+    );
     this.expected.push({ operation, judge: undefined });
     return operation;
   }
@@ -324,9 +332,25 @@ export class Client {
         this.invoke("set", key, value);
         return encodeCommand(["SET", key, value]);
       }
+      case "h": {
+        // A field of a hash is a register like any other.
+        const [hash, field] = key.split(".") as [string, string];
+        if (reads) {
+          this.invoke("get", key, "");
+          return encodeCommand(["HGET", hash, field]);
+        }
+        const value = this.world.nextValue();
+        this.invoke("set", key, value);
+        return encodeCommand(["HSET", hash, field, value]);
+      }
       default: {
         if (reads) break;
         const value = this.world.nextValue();
+        if (random.chance(0.25)) {
+          const ttlMs = Math.floor(random.spread(15, 400));
+          this.invoke("set", key, value, ttlMs);
+          return encodeCommand(["SET", key, value, "PX", String(ttlMs)]);
+        }
         const kind = random.pick(["set", "set", "setnx", "del", "getset"] as const);
         this.invoke(kind, key, kind === "del" ? "" : value);
         if (kind === "del") return encodeCommand(["DEL", key]);
@@ -367,7 +391,9 @@ export class Client {
   readKey(key: string): Operation | undefined {
     if (!this.connected || this.end === undefined) return undefined;
     const operation = this.invoke("get", key, "");
-    this.write(key === "p" ? encodeCommand(["MGET", "p1", "p2"]) : encodeCommand(["GET", key]));
+    const words =
+      key === "p" ? ["MGET", "p1", "p2"] : key[0] === "h" ? ["HGET", ...key.split(".")] : ["GET", key];
+    this.write(encodeCommand(words));
     return operation;
   }
 }
@@ -394,6 +420,7 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
       return reply.type === "bulk" ? { value: reply.text } : { wrong: "GETSET gives a bulk string" };
     case "set":
       if (reply.type === "simple" && reply.text === "OK") return { value: undefined };
+      if (reply.type === "integer") return { value: undefined };
       // EXEC of the pair
       if (reply.type === "array" && reply.items?.length === 2) return { value: undefined };
       return { wrong: "SET gives OK" };
@@ -402,6 +429,7 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
     case "setnx":
     case "del":
     case "strlen":
+    case "expire":
       return reply.type === "integer" ? { value: String(reply.value) } : { wrong: "an integer is due" };
   }
 }

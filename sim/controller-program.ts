@@ -2,7 +2,7 @@
 import type { ConnectionKind, ControllerCore } from "../firmware/core/core.js";
 import type { CoreConfig } from "../firmware/core/config.js";
 import { createController } from "../firmware/core/controller.js";
-import { createForwarder } from "../firmware/core/forwarder.js";
+import { createForwarder } from "../firmware/core/forward.js";
 import type { ControllerPorts } from "../firmware/core/ports.js";
 import { cheapHmac } from "./cheap-hmac.js";
 import type { Flash } from "./world/flash.js";

@@ -11,7 +11,17 @@ export const FAILED = 1;
 export const UNKNOWN = 2;
 export type Outcome = typeof OK | typeof FAILED | typeof UNKNOWN;
 
-export type OperationKind = "get" | "set" | "getset" | "incr" | "append" | "setnx" | "del" | "strlen";
+export type OperationKind =
+  | "get"
+  | "set"
+  | "getset"
+  | "incr"
+  | "append"
+  | "setnx"
+  | "del"
+  | "strlen"
+  /** What the pair does by itself when a value's time is over; made by the checker. */
+  | "expire";
 
 export interface Operation {
   /** Place in the history, in order of invocation. */
@@ -28,6 +38,8 @@ export interface Operation {
   /** Infinity until it has an answer, and for ever when the outcome is unknown. */
   returned: number;
   outcome: Outcome;
+  /** The value it sets may vanish after this long; 0: never. @unit ms */
+  ttlMs: number;
   /** Where it was sent: the controller, or a server's local port. */
   via: "controller" | "a" | "b";
 }
@@ -48,6 +60,7 @@ export class History {
     value: string,
     via: Operation["via"],
     nowMs: number,
+    ttlMs = 0,
   ): Operation {
     const operation: Operation = {
       id: this.operations.length,
@@ -59,6 +72,7 @@ export class History {
       invoked: nowMs,
       returned: Infinity,
       outcome: UNKNOWN,
+      ttlMs,
       via,
     };
     this.operations.push(operation);

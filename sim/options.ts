@@ -27,6 +27,7 @@ export const FAULT_KINDS = [
   "flashFail",
   "flashWipe",
   "flashForeign",
+  "flashOld",
   "switchover",
   "clockRate",
   "clientCut",

@@ -31,6 +31,8 @@ const B = 1;
 const C = 2;
 const CLIENTS = 3;
 const NAMES = ["a", "b", "controller", "clients"];
+/** Where an agent keeps its record: the row begins with it (agent/core/roles.ts). */
+const ROLES_ROW = Uint8Array.of(114);
 const KEY = new Uint8Array(32).fill(7);
 
 /** Something done that is undone when its time is over, or when all is healed. */
@@ -104,6 +106,7 @@ export class PairWorld implements ClientWorld {
     this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
     this.keys = ["r0", "r1", "c0", "l0"];
     if (random.chance(0.5)) this.keys.push("m0");
+    if (random.chance(0.4)) this.keys.push("h0.f0", "h0.f1");
     this.watchFlash();
     this.machine.start();
     world.at(options.startMs[0], () => this.machines[C]!.start());
@@ -271,12 +274,14 @@ export class PairWorld implements ClientWorld {
   private readonly onFlashWrite: (() => void)[] = [];
   private readonly onRoles: (() => void)[] = [];
 
+  private readonly pastRecords: Uint8Array[] = [];
+
   private onRecord(bytes: Uint8Array): void {
     const before = this.flashRecord;
     this.readFlash();
     const record = this.flashRecord;
     if (record === undefined) return;
-    void bytes;
+    this.pastRecords.push(bytes.slice());
     const text = `${record.mode === MODE_SOLO ? "solo" : "both"}(${NAMES[record.primary]}) epoch ${record.epoch}`;
     this.world.trace.line(this.world.now, "FLASH", text);
     if (before !== undefined && before.primary !== record.primary) this.failovers++;
@@ -286,8 +291,13 @@ export class PairWorld implements ClientWorld {
   /** What the flash holds now. */
   readFlash(): void {
     const bytes = this.flash.record;
-    const record = bytes === undefined ? undefined : decodeRecord(bytes, 0, bytes.length);
-    this.flashRecord = record !== undefined && "malformed" in record ? undefined : record;
+    this.flashRecord = bytes === undefined ? undefined : recordOf(bytes);
+  }
+
+  /** The record on a server's disk. */
+  heldRecord(index: 0 | 1): RoleRecord | undefined {
+    const row = this.disks[index].content.get("meta", ROLES_ROW);
+    return row === undefined ? undefined : recordOf(row);
   }
 
   // --- faults ---
@@ -472,6 +482,24 @@ export class PairWorld implements ClientWorld {
         this.flashRecord = undefined;
         this.startAgain(C, fault.forMs);
         return true;
+      case "flashOld": {
+        // A board from the drawer, with a record this pair once had. Both servers must know a later one: an old
+        // board put in while one is away is the one thing that nothing can protect from (rule 19).
+        const old = this.pastRecords[Math.floor(fault.strength * this.pastRecords.length)];
+        const record = this.flashRecord;
+        if (old === undefined || record === undefined || this.taintedNow()) return false;
+        for (const server of [A, B] as const) {
+          const held = this.heldRecord(server);
+          if (held === undefined || held.epoch !== record.epoch) return false;
+        }
+        const oldEpoch = recordOf(old)?.epoch ?? 0;
+        if (oldEpoch >= record.epoch) return false;
+        this.machines[C]!.kill("an old board is put in");
+        this.flash.record = old;
+        this.readFlash();
+        this.startAgain(C, fault.forMs);
+        return true;
+      }
       case "switchover": {
         const program = this.machines[C]!.program;
         if (!(program instanceof ControllerProgram) || this.machines[C]!.state !== "up") return false;
@@ -598,6 +626,11 @@ export class PairWorld implements ClientWorld {
     const program = this.machines[C]!.program;
     return program instanceof ControllerProgram ? program : undefined;
   }
+}
+
+function recordOf(bytes: Uint8Array): RoleRecord | undefined {
+  const record = decodeRecord(bytes, 0, bytes.length);
+  return record !== undefined && "malformed" in record ? undefined : record;
 }
 
 function equal(x: Uint8Array, y: Uint8Array): boolean {

@@ -28,7 +28,7 @@ export function checkNoLostWrite(history: History, final: Map<string, Operation>
           return finding(PROMISE, `an acknowledged token is missing at the end of ${key}`, operation, last);
         }
       }
-    } else if (kind === "r" || kind === "p") {
+    } else if (kind === "r" || kind === "p" || kind === "h") {
       const write = operations.find((o) => o.value !== "" && o.value === value);
       for (const operation of operations) {
         if (operation.outcome !== OK || operation.value === "") continue;

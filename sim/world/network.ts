@@ -25,7 +25,9 @@ const NO_BYTES = new Uint8Array(0);
 const SOCKET_BUFFER_BYTES = 256 * 1024;
 /** A connection attempt that no one answers is sent again this often, and given up after the limit. */
 const SYN_AGAIN_MS = 300;
-export const CONNECT_LIMIT_MS = 1500;
+export const CONNECT_LIMIT_MS = 1000;
+/** A closing end waits this long for the other's goodbye. */
+const LINGER_MS = 2000;
 
 /** One direction between two machines. */
 export class Path {
@@ -268,7 +270,8 @@ export class End {
       this.send(SEGMENT_FIN, NO_BYTES);
     }
     const incarnation = this.machine.incarnation;
-    this.network.world.after(abort ? 0 : this.network.random.between(0, 2), () => {
+    const linger = abort ? 0 : this.network.random.chance(0.5) ? LINGER_MS : this.network.random.between(0, 2);
+    this.network.world.after(linger, () => {
       if (this.machine.incarnation === incarnation) this.reportClosed();
     });
   }
@@ -388,6 +391,8 @@ export class End {
       }
       this.network.tap?.(sender, segment.bytes, true);
       this.machine.program?.onBytes(this.handle, segment.bytes, 0, segment.bytes.length);
+      // A home hands out its one read buffer again at once: whoever kept a view of it sees rubbish.
+      segment.bytes.fill(0xee);
     });
   }
 

@@ -27,6 +27,7 @@ function op(
     invoked,
     returned,
     outcome: returned === Infinity ? UNKNOWN : OK,
+    ttlMs: 0,
     via: "controller",
   };
 }

@@ -1,0 +1,94 @@
+/**
+ * The pair in its virtual world: the same seed is the same run, thousands of seeds break no promise, and every
+ * rule that is broken on purpose is caught.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildBundle, checkMutation } from "../../sim/bundle.js";
+import type { Bundle } from "../../sim/bundle.js";
+import { replayCommand, runFarm, Totals } from "../../sim/farm.js";
+import { MUTATIONS } from "../../sim/mutations.js";
+import type { Mutation } from "../../sim/mutations.js";
+import { FAULT_KINDS } from "../../sim/options.js";
+import type { RunResult } from "../../sim/run.js";
+import { runSeed } from "../../sim/run.js";
+
+const SEEDS = Number(process.env["DYAD_SIM_SEEDS"] ?? 2000);
+const WORKERS = 2;
+
+let bundle: Bundle;
+
+beforeAll(async () => {
+  bundle = await buildBundle();
+});
+
+afterAll(() => bundle.remove());
+
+async function farm(path: string, firstSeed: number, count: number, untilFailure: boolean): Promise<Totals> {
+  const totals = new Totals();
+  await runFarm({
+    bundlePath: path,
+    firstSeed,
+    count,
+    workers: WORKERS,
+    stop: () => untilFailure && totals.failures.length > 0,
+    onResult: (result: RunResult) => totals.add(result),
+  });
+  return totals;
+}
+
+function report(failures: RunResult[]): string {
+  return failures
+    .slice(0, 5)
+    .map((f) => `seed ${f.seed}: ${f.violation!.promise}: ${f.violation!.what}\n  ${replayCommand(f.seed)}`)
+    .join("\n");
+}
+
+describe("the pair in its virtual world", () => {
+  it("same seed, same trace: here, again, and in a worker thread", async () => {
+    const there = new Map<number, string>();
+    await runFarm({
+      bundlePath: bundle.path,
+      firstSeed: 100,
+      count: 6,
+      workers: WORKERS,
+      stop: () => false,
+      onResult: (result) => there.set(result.seed, result.hash),
+    });
+    for (let seed = 100; seed < 106; seed++) {
+      const first = runSeed(seed);
+      expect(runSeed(seed).hash).toBe(first.hash);
+      expect(runSeed(seed, { readable: true }).hash).toBe(first.hash);
+      expect(there.get(seed)).toBe(first.hash);
+    }
+    expect(new Set(there.values()).size).toBe(6);
+  }, 60000);
+
+  it(`${SEEDS} seeds break no promise, in a world that is hostile`, async () => {
+    const totals = await farm(bundle.path, 1, SEEDS, false);
+    expect(report(totals.failures)).toBe("");
+    expect(totals.seeds).toBe(SEEDS);
+    // A world in which little happens would prove little.
+    for (const kind of FAULT_KINDS) expect(totals.faults.get(kind) ?? 0, kind).toBeGreaterThan(SEEDS / 100);
+    expect(totals.failovers).toBeGreaterThan(SEEDS / 2);
+    expect(totals.acknowledgedWrites).toBeGreaterThan(SEEDS * 20);
+    expect(totals.standbyReads).toBeGreaterThan(SEEDS * 5);
+    expect(totals.waited).toBeLessThan(SEEDS / 10);
+  }, 240000);
+});
+
+describe("every broken rule is caught", () => {
+  it.each(MUTATIONS.map((mutation): [string, Mutation] => [mutation.name, mutation]))(
+    "%s",
+    async (_name, mutation) => {
+      checkMutation(mutation);
+      const broken = await buildBundle(mutation);
+      try {
+        const totals = await farm(broken.path, 1, mutation.seedsMax, true);
+        expect(totals.failures.length, `not caught by ${mutation.seedsMax} seeds`).toBeGreaterThan(0);
+      } finally {
+        broken.remove();
+      }
+    },
+    120000,
+  );
+});
