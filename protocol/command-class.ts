@@ -60,6 +60,7 @@ const TABLE = tableBytes();
 
 /** A command's place in the table. */
 export type CommandEntry = number;
+/** What find gives for a name that is not in the table. */
 export const UNKNOWN_COMMAND: CommandEntry = -1;
 
 const ZERO = 35;
@@ -179,6 +180,7 @@ export function arityOf(entry: CommandEntry): number {
   return entry < 0 ? 0 : TABLE[fields(entry)]! - ZERO - 45;
 }
 
+/** Whether a command may have this many arguments, its name included; any number for an unknown one. */
 export function arityFits(entry: CommandEntry, count: number): boolean {
   const arity = arityOf(entry);
   return arity === 0 || (arity > 0 ? count === arity : count >= -arity);

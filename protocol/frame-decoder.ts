@@ -37,6 +37,7 @@ export const HANDSHAKE_PAYLOAD_BYTES_MAX = 512;
 
 const EMPTY = new Uint8Array(0);
 
+/** Cuts a byte stream into frames; bounded, and refuses what is malformed for good. */
 export class FrameDecoder {
   /** Why the stream was refused; "" while it is sound. */
   fault: string;

@@ -8,16 +8,19 @@
  * so a forwarded command is never copied field by field.
  */
 
+/** The wire version this build writes. */
 export const WIRE_VERSION = 1;
 /** Oldest wire version this build still speaks. */
 export const WIRE_VERSION_MIN = 1;
 
+/** Every frame begins with a header of this size. @unit bytes */
 export const HEADER_BYTES = 8;
 /** Largest payload a frame can carry on a link between full-size machines. @unit bytes */
 export const PAYLOAD_BYTES_MAX = 65528;
 /** Largest whole frame agreed with a chip: its engine hands out at most this much at once. @unit bytes */
 export const CHIP_FRAME_BYTES_MAX = 536;
 
+/** Frame types; what each carries is in docs/PROTOCOL.md. */
 export const FRAME_COMMAND = 1;
 export const FRAME_REPLY = 2;
 export const FRAME_EPOCH = 3;
@@ -48,6 +51,7 @@ export const OUTCOME_ANSWER = 0;
 export const OUTCOME_REFUSED = 1;
 export const OUTCOME_UNKNOWN = 2;
 
+/** What FLAG_SESSION puts before the command. @unit bytes */
 export const SESSION_PREFIX_BYTES = 16;
 
 /** Greatest id of a frame. */
@@ -55,25 +59,30 @@ export const ID_MAX = 0xffffffff;
 /** Greatest log index. */
 export const U48_MAX = 0xffffffffffff;
 
+/** Reads a big-endian u16; the caller has checked that it lies inside. */
 export function readU16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
 }
 
+/** Reads a big-endian u32; the caller has checked that it lies inside. */
 export function readU32(bytes: Uint8Array, at: number): number {
   return (
     ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
   );
 }
 
+/** Reads a big-endian u48; the caller has checked that it lies inside. */
 export function readU48(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 8) | bytes[at + 1]!) * 4294967296 + readU32(bytes, at + 2);
 }
 
+/** Writes a big-endian u16. @param value 0..65535 */
 export function writeU16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = value >>> 8;
   bytes[at + 1] = value;
 }
 
+/** Writes a big-endian u32. @param value 0..2^32-1 */
 export function writeU32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = value >>> 24;
   bytes[at + 1] = value >>> 16;
@@ -81,6 +90,7 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 3] = value;
 }
 
+/** Writes a big-endian u48. @param value 0..2^48-1 */
 export function writeU48(bytes: Uint8Array, at: number, value: number): void {
   const high = Math.floor(value / 4294967296);
   bytes[at] = high >>> 8;

@@ -80,6 +80,7 @@ export function chooseWire(peerMin: number, peerMax: number): number {
   return commonVersion(WIRE_VERSION_MIN, WIRE_VERSION, peerMin, peerMax);
 }
 
+/** The newest version in both ranges. @returns 0 when there is none */
 export function commonVersion(
   ownMin: number,
   ownMax: number,

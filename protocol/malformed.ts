@@ -6,6 +6,7 @@ export interface Malformed {
   malformed: string;
 }
 
+/** True for a refusal, false for what a decoder made of good bytes. */
 export function isMalformed(value: object | undefined): value is Malformed {
   return value !== undefined && (value as Malformed).malformed !== undefined;
 }

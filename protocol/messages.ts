@@ -20,6 +20,7 @@ import type { Malformed } from "./malformed.js";
 import { IDENTITY_BYTES, MODE_SOLO, RECORD_BYTES, decodeRecord, writeRecord } from "./record.js";
 import type { RoleRecord } from "./record.js";
 
+/** Kinds of CONTROL messages (payload[0]); the first four open a link. */
 export const KIND_HELLO = 1;
 export const KIND_CHALLENGE = 2;
 export const KIND_PROOF = 3;
@@ -47,10 +48,12 @@ export const KIND_ASK = 16;
 /** Either way, before a close: why. */
 export const KIND_GOODBYE = 17;
 
+/** What the dialing end of a link is. */
 export const ROLE_SERVER = 1;
 export const ROLE_PEER = 2;
 export const ROLE_CLIENT = 3;
 
+/** Why a link was refused. */
 export const REFUSE_VERSION = 1;
 export const REFUSE_KEY = 2;
 export const REFUSE_PAIR = 3;
@@ -60,6 +63,7 @@ export const REFUSE_FULL = 6;
 export const REFUSE_MALFORMED = 7;
 export const REFUSE_STOPPED = 8;
 
+/** Dialer -> acceptor, first on every link: who I am and what I speak. */
 export interface Hello {
   kind: typeof KIND_HELLO;
   wireMin: number;
@@ -72,6 +76,7 @@ export interface Hello {
   windowBytes: number;
 }
 
+/** Acceptor -> dialer: the version chosen, and the proof that it holds the key. */
 export interface Challenge {
   kind: typeof KIND_CHALLENGE;
   wire: number;
@@ -83,11 +88,13 @@ export interface Challenge {
   sessionId: Uint8Array; // 8
 }
 
+/** Dialer -> acceptor: the same proof from its side; the link is open now. */
 export interface Proof {
   kind: typeof KIND_PROOF;
   proof: Uint8Array; // 32
 }
 
+/** Either way, before a close: this link will not be, and why. */
 export interface Refuse {
   kind: typeof KIND_REFUSE;
   code: number;
@@ -136,6 +143,7 @@ export interface Heartbeat {
   problem: string;
 }
 
+/** Controller -> server, every pollMs: are you there, and what are you? */
 export interface Poll {
   counter: number;
   linkNonce: Uint8Array; // 8
@@ -144,12 +152,14 @@ export interface Poll {
   epoch: number;
 }
 
+/** Preset server -> controller: I am the preset one (P13). */
 export interface Announce {
   kind: typeof KIND_ANNOUNCE;
   id: string;
   uptimeMs: number;
 }
 
+/** Controller -> server: the record in its flash (rule 3 says when it counts). */
 export interface RecordMessage {
   kind: typeof KIND_RECORD;
   record: RoleRecord;
@@ -159,11 +169,13 @@ export interface RecordMessage {
   forced: boolean;
 }
 
+/** Controller -> server: the first reply of this epoch has passed (G5). */
 export interface Passed {
   kind: typeof KIND_PASSED;
   epoch: number;
 }
 
+/** Server <-> server, first after the proof and on an epoch mismatch (rule 4). */
 export interface PeerState {
   kind: typeof KIND_STATE;
   record: RoleRecord | undefined;
@@ -171,11 +183,13 @@ export interface PeerState {
   logEnd: number;
 }
 
+/** Where an epoch begins in a log; two logs are compared by these. */
 export interface Boundary {
   epoch: number;
   firstIndex: number;
 }
 
+/** Standby -> primary: what my log holds (rule 8). */
 export interface SessionOpen {
   kind: typeof KIND_SESSION_OPEN;
   epoch: number;
@@ -192,6 +206,7 @@ export interface SessionOpen {
   copying: boolean;
 }
 
+/** Primary -> standby: what to keep, and how the rest will come. */
 export interface SessionPlan {
   kind: typeof KIND_SESSION_PLAN;
   epoch: number;
@@ -204,12 +219,14 @@ export interface SessionPlan {
   copyFrom: number;
 }
 
+/** Standby -> primary: the rest is set aside, durably; my log ends here. */
 export interface SessionReady {
   kind: typeof KIND_SESSION_READY;
   epoch: number;
   index: number;
 }
 
+/** Server <-> server: I am here, and this far. */
 export interface PeerHeartbeat {
   kind: typeof KIND_PEER_HEARTBEAT;
   epoch: number;
@@ -217,6 +234,7 @@ export interface PeerHeartbeat {
   confirmed: number;
 }
 
+/** Standby -> primary: a command of the standby's local port (rule 10). */
 export interface Forward {
   kind: typeof KIND_FORWARD;
   epoch: number;
@@ -226,6 +244,7 @@ export interface Forward {
   command: Uint8Array;
 }
 
+/** Primary -> standby: that command was refused and surely not done. */
 export interface ForwardFailed {
   kind: typeof KIND_FORWARD_FAILED;
   epoch: number;
@@ -235,6 +254,7 @@ export interface ForwardFailed {
   text: string;
 }
 
+/** Primary -> controller: rule 17's request. */
 export interface Ask {
   kind: typeof KIND_ASK;
   epoch: number;
@@ -244,11 +264,13 @@ export interface Ask {
   index: number;
 }
 
+/** Either way, before a close: why. */
 export interface Goodbye {
   kind: typeof KIND_GOODBYE;
   text: string;
 }
 
+/** Any message a CONTROL frame can carry. */
 export type ControlMessage =
   | Hello
   | Challenge
@@ -857,6 +879,7 @@ function datagramFault(bytes: Uint8Array, start: number, end: number, kind: numb
   return "";
 }
 
+/** A poll as a datagram. */
 export function encodePoll(poll: Poll): Uint8Array {
   const w = startDatagram(DATAGRAM_POLL, 32);
   putU32(w, poll.counter);
@@ -866,6 +889,7 @@ export function encodePoll(poll: Poll): Uint8Array {
   return w.bytes.subarray(0, w.at);
 }
 
+/** A poll from a datagram, or why it is none. */
 export function decodePoll(bytes: Uint8Array, start: number, end: number): Poll | Malformed {
   const fault = datagramFault(bytes, start, end, DATAGRAM_POLL);
   if (fault !== "") return { malformed: fault };
@@ -879,6 +903,7 @@ export function decodePoll(bytes: Uint8Array, start: number, end: number): Poll 
   return r.wrong === "" ? poll : { malformed: "poll: " + r.wrong };
 }
 
+/** A heartbeat as a datagram. */
 export function encodeHeartbeat(heartbeat: Heartbeat): Uint8Array {
   const w = startDatagram(DATAGRAM_HEARTBEAT, 256);
   putHeartbeat(w, heartbeat);
@@ -886,6 +911,7 @@ export function encodeHeartbeat(heartbeat: Heartbeat): Uint8Array {
   return w.bytes.subarray(0, w.at);
 }
 
+/** A heartbeat from a datagram, or why it is none. */
 export function decodeHeartbeat(
   bytes: Uint8Array,
   start: number,

@@ -7,16 +7,20 @@ import { ID_MAX, readU32, writeU32 } from "./frame.js";
 import { assert } from "./malformed.js";
 import type { Malformed } from "./malformed.js";
 
+/** Modes: both servers hold every acknowledged write, or only the primary is known to. */
 export const MODE_BOTH = 0;
 export const MODE_SOLO = 1;
 
+/** Sizes of the names in a record. @unit bytes */
 export const PAIR_ID_BYTES = 8;
 export const IDENTITY_BYTES = 16;
 
 /** Index of a server: its place in the configuration's list of two. */
 export type ServerIndex = 0 | 1;
+/** MODE_BOTH or MODE_SOLO. */
 export type Mode = typeof MODE_BOTH | typeof MODE_SOLO;
 
+/** The record K; see docs/ROLE-PROTOCOL.md. */
 export interface RoleRecord {
   /** @unit count, 1..2^32-1; 0 only in the blank record. */
   epoch: number;
@@ -55,6 +59,7 @@ export function writeRecord(bytes: Uint8Array, at: number, record: RoleRecord | 
   bytes.set(record.identityB, at + 32);
 }
 
+/** The record as RECORD_BYTES bytes of its own. */
 export function encodeRecord(record: RoleRecord | undefined): Uint8Array {
   const bytes = new Uint8Array(RECORD_BYTES);
   writeRecord(bytes, 0, record);
@@ -89,6 +94,7 @@ export function decodeRecord(
   };
 }
 
+/** True when both hold the same bytes. */
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let at = 0; at < a.length; at++) {

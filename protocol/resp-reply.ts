@@ -144,6 +144,7 @@ export interface ReplyError {
 /** Simple strings are strings, bulks are bytes (copies), integers beyond 2^53 are bigints. */
 export type ReplyValue = string | number | bigint | null | Uint8Array | ReplyError | ReplyValue[];
 
+/** True when the reply that begins here is an error. */
 export function isReplyError(value: ReplyValue): value is ReplyError {
   return (
     value !== null &&

@@ -11,11 +11,13 @@
  *     PARSED_FAULT     the client broke the protocol: answer `problem` and close
  */
 
+/** What RespParser found next. */
 export const PARSED_NOTHING = 0;
 export const PARSED_COMMAND = 1;
 export const PARSED_REFUSED = 2;
 export const PARSED_FAULT = 3;
 
+/** Bounds of what a client may send. */
 export interface RespLimits {
   /** Most arguments of a command, its name included. */
   argsMax: number;
@@ -50,6 +52,7 @@ const SPARE_BYTES_MAX = 65536;
 
 const NO_BYTES = new Uint8Array(0);
 
+/** Cuts a client's byte stream into commands; bounded, and refuses what is malformed for good. */
 export class RespParser {
   /** Where the command stands; argument i is bytes[starts[i]..ends[i]). */
   bytes: Uint8Array;
@@ -621,6 +624,7 @@ export interface ByteSink {
   length: number;
 }
 
+/** A reusable sink. @param size its first capacity in bytes; it grows */
 export function makeSink(bytes: number): ByteSink {
   return { bytes: new Uint8Array(bytes), length: 0 };
 }
@@ -636,11 +640,13 @@ export function reserve(sink: ByteSink, count: number): void {
   sink.bytes = grown;
 }
 
+/** Appends one byte. @param byte 0..255 */
 export function putByte(sink: ByteSink, byte: number): void {
   if (sink.length === sink.bytes.length) reserve(sink, 1);
   sink.bytes[sink.length++] = byte;
 }
 
+/** Appends bytes[start..end). */
 export function putBytes(sink: ByteSink, from: Uint8Array, start: number, end: number): void {
   const count = end - start;
   reserve(sink, count);
@@ -726,6 +732,7 @@ export function writeIntegerText(sink: ByteSink, digits: string): void {
   putCrLf(sink);
 }
 
+/** A bulk of bytes[start..end). */
 export function writeBulk(sink: ByteSink, from: Uint8Array, start: number, end: number): void {
   putByte(sink, DOLLAR);
   putDecimal(sink, end - start);

@@ -30,6 +30,7 @@ export interface Job {
   cancel(): void;
 }
 
+/** What became of one command. */
 export interface Ran {
   /** Effects were written: this command becomes an entry. */
   wrote: boolean;
@@ -43,13 +44,20 @@ export interface Ran {
   pastDue: boolean;
 }
 
+/** Runs commands against the newest state. */
 export interface Executor {
   /**
    * Runs one command. Bad input is answered in the reply as Redis 7 does, with no effects.
    * @param logTimeMs the log time this command would carry
    * @param mayWrite false on a standby (effects would be a bug: asserted)
    */
-  run(command: CommandView, reply: ByteSink, effects: ByteSink, logTimeMs: number, mayWrite: boolean): Ran;
+  run(
+    command: CommandView,
+    reply: ByteSink,
+    effects: ByteSink,
+    logTimeMs: number,
+    mayWrite: boolean,
+  ): Ran;
   /** Runs a MULTI's commands as one; the reply is the array EXEC gives (or -EXECABORT). */
   runAll(commands: CommandView[], reply: ByteSink, effects: ByteSink, logTimeMs: number): Ran;
   /** Class the server itself gives a command (protocol/frame.ts CLASS_*), to refuse a lie. */
@@ -61,7 +69,13 @@ export interface Executor {
 /** The keyspace: current state = store + overlay of effects not yet written behind. */
 export interface Keyspace {
   /** Applies an entry's effects to the overlay. `index` is the entry's log index. Throws on malformed effects (nothing applied). @param touched gets the latin1 key names it touched; undefined where not wanted. @returns true when it touched the whole keyspace (FLUSHDB). */
-  apply(effects: Uint8Array, start: number, end: number, index: number, touched: string[] | undefined): boolean;
+  apply(
+    effects: Uint8Array,
+    start: number,
+    end: number,
+    index: number,
+    touched: string[] | undefined,
+  ): boolean;
   /**
    * Writes up to `max` overlay keys into a transaction; with `appliedIndex()` it says what the store then holds.
    * @param upTo leaves out keys whose newest effect has a greater log index (what no confirm covers yet may have

@@ -1,5 +1,6 @@
 /** What the agent's core asks of the world around it. Calls never call back into the core. */
 
+/** What the load probe says of this machine. */
 export interface LoadSample {
   /** @unit permille, 0..1000: max of CPU share and event loop share */
   loadPermille: number;
@@ -10,8 +11,10 @@ export interface LoadSample {
   loopDelayUs: number;
 }
 
+/** What stands at the other end of a connection. */
 export type LinkKind = "controller" | "peer" | "local";
 
+/** The world as the agent's core may use it. */
 export interface AgentPorts {
   /** Takes bytes for a connection; the caller may reuse the buffer at once. */
   send(connection: number, bytes: Uint8Array, start: number, end: number): void;

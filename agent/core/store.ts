@@ -5,6 +5,7 @@
  * or nothing after a crash, and commits survive in order: if a later one is found, so are all earlier.
  */
 
+/** The five ordered tables of a disk. */
 export type Table = "data" | "field" | "expiry" | "log" | "meta";
 
 /** Takes copies: what it was given may be changed once the call returns. */
@@ -15,6 +16,7 @@ export interface StoreWriter {
   clear(table: Table): void;
 }
 
+/** One row of a table. */
 export interface RangeEntry {
   key: Uint8Array;
   value: Uint8Array;
@@ -29,6 +31,7 @@ export interface Snapshot {
   close(): void;
 }
 
+/** The disk as the agent's core may use it. */
 export interface Store {
   /**
    * The value of a key, as of the newest visible commit.

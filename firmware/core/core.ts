@@ -1,6 +1,7 @@
 /** The controller's core as a home sees it. Time is an argument: a monotonic clock in ms, a float. */
 import type { ServerIndex } from "../../protocol/record.js";
 
+/** Which listener a connection came in by. */
 export type ConnectionKind = "server" | "redis" | "native";
 
 /** What the home found in flash at boot. */
@@ -11,6 +12,7 @@ export interface FlashState {
   damage: string;
 }
 
+/** The controller's core: events in, port calls out. */
 export interface ControllerCore {
   start(flash: FlashState, nowMs: number): void;
   onOpen(connection: number, kind: ConnectionKind, nowMs: number): void;

@@ -6,6 +6,7 @@
  */
 import type { ServerIndex } from "../../protocol/record.js";
 
+/** The world as the controller's core may use it. */
 export interface ControllerPorts {
   /** Takes bytes for a connection; the caller may reuse the buffer at once. The home gathers writes per loop turn. */
   send(connection: number, bytes: Uint8Array, start: number, end: number): void;
@@ -21,7 +22,11 @@ export interface ControllerPorts {
   persist(record: Uint8Array): void;
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
   /** One event for the console and the black box. */
-  note(level: "debug" | "info" | "warn" | "error", event: string, details: object | undefined): void;
+  note(
+    level: "debug" | "info" | "warn" | "error",
+    event: string,
+    details: object | undefined,
+  ): void;
   /** A broken invariant: the chip resets. Never returns to the caller in a useful state. */
   reset(reason: string): void;
 }

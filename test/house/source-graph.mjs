@@ -29,7 +29,8 @@ export function parse(path, text) {
 }
 
 /**
- * The imports of one file: static, re-exporting, `import("literal")` in code and in types.
+ * The imports of one file: static, re-exporting, `import("literal")` in code and in types,
+ * `new URL("literal", import.meta.url)` of a worker.
  * `typeOnly` ones vanish when the program runs.
  */
 export function importsOf(source) {
@@ -57,6 +58,17 @@ export function importsOf(source) {
       node.expression.kind === ts.SyntaxKind.ImportKeyword &&
       node.arguments.length > 0 &&
       ts.isStringLiteralLike(node.arguments[0])
+    ) {
+      add(node.arguments[0], false);
+    } else if (
+      // new Worker(new URL("./file.js", import.meta.url)): loaded, as an import is.
+      ts.isNewExpression(node) &&
+      ts.isIdentifier(node.expression) &&
+      node.expression.text === "URL" &&
+      node.arguments?.length === 2 &&
+      ts.isStringLiteralLike(node.arguments[0]) &&
+      node.arguments[1].getText(source) === "import.meta.url" &&
+      /\.m?[jt]s$/.test(node.arguments[0].text)
     ) {
       add(node.arguments[0], false);
     } else if (
