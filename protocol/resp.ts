@@ -547,7 +547,7 @@ function parseNumber(bytes: Uint8Array, start: number, end: number): number {
     if (digit < 0 || digit > 9) return BAD_NUMBER;
     value = value * 10 + digit;
   }
-  if (value > 9223372036854775807) return BAD_NUMBER;
+  if (value > 9223372036854775808) return BAD_NUMBER;
   return negative ? -value : value;
 }
 

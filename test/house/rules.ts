@@ -42,7 +42,7 @@ const STARTS = [
   /^firmware\/main\.[^/]+$/,
   /^agent\/main\.ts$/,
   /^client\/(client|main|cli|cli\/main)\.ts$/,
-  /^sim\/main\.ts$/,
+  /^sim\/(main|worker)\.ts$/,
   /^sim\/[^/]+\.mjs$/,
   /^bin\/[^/]+\.mjs$/,
   /^bench\/main\.ts$/,
