@@ -55,6 +55,11 @@ const BENCHES: Record<string, Bench> = {
     short: true,
     load: () => import("./returns.js"),
   },
+  counters: {
+    about: "exactly once: ioredis counts up while the primary is killed and hung (--runs 5)",
+    short: true,
+    load: () => import("./counters.js"),
+  },
   "three-machines": {
     about:
       "the pair in three network namespaces: the primary's cable pulled, its power cut (--runs 10)",
