@@ -4,6 +4,7 @@
  *     faults (safety)  ->  healed but for one (it must serve)  ->  all healed (in sync again)
  *                      ->  clients stop, quiet, last reads  ->  checkers
  */
+import { checkBounded } from "./checkers/bounded.js";
 import { checkConverged } from "./checkers/converges.js";
 import { checkExactlyOnce } from "./checkers/exactly-once.js";
 import { checkLinearizable } from "./checkers/linearizable.js";
@@ -22,10 +23,14 @@ import type { Violation } from "./world/world.js";
 
 /** With every fault over, a write must be acknowledged within this. @unit ms */
 export const SERVE_LIMIT_MS = 9000;
+/** Where the rules say that the pair must wait, it is believed after this. @unit ms */
+const WAIT_LIMIT_MS = 3000;
 /** With everything up, the pair must be in sync again within this. @unit ms */
 export const SYNC_LIMIT_MS = 40000;
 /** After clients have stopped, both disks must be equal within this. @unit ms */
 export const QUIET_LIMIT_MS = 15000;
+
+const SAMPLE_MS = 100;
 
 export interface RunOptions {
   /** Keep lines that a person can read. */
@@ -63,6 +68,12 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   if (runOptions.keep !== undefined) plan = plan.filter(runOptions.keep);
   const pair = new PairWorld(world, options);
   for (const fault of plan) world.at(fault.atMs, () => pair.strike(fault));
+  const sample = (): void => {
+    const found = checkBounded(pair.machines, pair.disks);
+    if (found !== undefined) world.violate(found.promise, found.what);
+    world.after(SAMPLE_MS, sample);
+  };
+  sample();
   let waited = "";
   try {
     waited = phases(world, pair, options);
@@ -173,13 +184,15 @@ function serve(world: World, pair: PairWorld, when: string): string {
   while (!served()) {
     world.runTo(world.now + 20);
     if (world.violations.length > 0) break;
-    if (world.now - from > SERVE_LIMIT_MS) {
-      const may = pair.mayWait();
+    const waitedMs = world.now - from;
+    const may = waitedMs > WAIT_LIMIT_MS ? pair.mayWait() : "";
+    if (may !== "") {
       client.running = false;
-      if (may !== "") {
-        world.trace.line(world.now, "WAITS", may);
-        return may;
-      }
+      world.trace.line(world.now, "WAITS", may);
+      return may;
+    }
+    if (waitedMs > SERVE_LIMIT_MS) {
+      client.running = false;
       world.violate("progress", `no write was acknowledged for ${SERVE_LIMIT_MS} ms ${when}, though nothing is broken`);
       break;
     }
