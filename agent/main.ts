@@ -68,12 +68,11 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
   }
   disk.save();
 
-  let core: AgentCore | undefined;
   const turn = new Turn(() => sockets.flush());
   const saidMs = new Map<string, number>();
   const sockets = new Sockets({
     onOpen(connection, kind, accepted) {
-      core!.onOpen(connection, kind, accepted, now());
+      core.onOpen(connection, kind, accepted, now());
       turn.input();
     },
     onDialFailed(kind, reason) {
@@ -82,24 +81,23 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
         saidMs.set(kind, now());
         log.note("info", "dial-failed", { kind, reason });
       }
-      core!.onDialFailed(kind, now());
+      core.onDialFailed(kind, now());
       turn.input();
     },
     onBytes(connection, bytes, start, end) {
-      core!.onBytes(connection, bytes, start, end, now());
+      core.onBytes(connection, bytes, start, end, now());
       turn.input();
     },
     onDrained(connection) {
-      core!.onDrained(connection, now());
+      core.onDrained(connection, now());
       turn.input();
     },
     onClosed(connection) {
-      core!.onClosed(connection, now());
+      core.onClosed(connection, now());
       turn.input();
     },
   });
   const probe = new LoadProbe();
-  let pollPort: PollPort | undefined;
   const ports: AgentPorts = {
     send: (connection, bytes, start, end) => sockets.send(connection, bytes, start, end),
     close(connection, reason) {
@@ -114,7 +112,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
         sockets.dial(kind, settings.peer.host, settings.peer.port);
       }
     },
-    datagram: (from, bytes) => pollPort?.send(from as RemoteInfo, bytes),
+    datagram: (from, bytes) => pollPort.send(from as RemoteInfo, bytes),
     hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
     random: (count) => randomBytes(count),
     setAside(name, bytes) {
@@ -130,7 +128,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
   const turnStore = new TurnStore(store, () => turn.input());
   const keyspace = createKeyspace(turnStore);
   const executor = createExecutor(keyspace, settings.bounds);
-  core = createAgent(
+  const core: AgentCore = createAgent(
     {
       id: settings.id,
       index: settings.index,
@@ -148,7 +146,6 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
     executor,
     ports,
   );
-  const agent = core;
 
   const { host } = settings;
   await sockets.listen("peer", host, settings.peerPort).catch((error: unknown) => {
@@ -159,14 +156,14 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
       throw portFailure("for local clients", "localPort", host, settings.localPort, error);
     });
   }
-  agent.start(now());
-  pollPort = await PollPort.open(host, settings.udpPort, (from, bytes) => {
-    agent.onPoll(from, bytes, now());
+  core.start(now());
+  const pollPort = await PollPort.open(host, settings.udpPort, (from, bytes) => {
+    core.onPoll(from, bytes, now());
     turn.input();
   }).catch((error: unknown) => {
     throw portFailure("for the controller's polls", "udpPort", host, settings.udpPort, error);
   });
-  turn.begin(agent);
+  turn.begin(core);
 
   const control = await LocalControl.open(settings.dir, "agent.sock", async (line) => {
     const [word, ...rest] = line.split(" ");
@@ -176,7 +173,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
       case "identity":
         return Buffer.from(disk.identity).toString("hex");
       case "status":
-        return JSON.stringify(agent.status(now()));
+        return JSON.stringify(core.status(now()));
       case "backup": {
         await store.backup(rest.join(" "));
         return "ok";
@@ -193,7 +190,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
     log.note("info", "stop", { why });
     turn.stop();
     sockets.stop();
-    pollPort?.close();
+    pollPort.close();
     control.close();
     probe.close();
     await store.close();

@@ -6,7 +6,7 @@
  *     timer, poll, store ───────┼──> core ──> send (copied into the connection's out buffer)
  *                               └──> end of turn: one write each
  */
-import { connect, createServer, type Server, Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import type { LinkKind } from "./core/ports.js";
 
 const OUT_BYTES_START = 16 * 1024;
