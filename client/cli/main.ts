@@ -67,7 +67,7 @@ Examples:
   dyad set greeting hello        write without a Redis client
 
 Exit status: 0 done; 1 it failed or was refused; 2 wrong use, or nobody to ask;
-3 the directory is in use; 4 a port is in use; 5 the disk failed or is full.
+3 the directory is in use; 4 a port is in use; 5 the disk failed or is full; 6 a write's outcome is unknown.
 "dyad status" has its own: 0 redundant, 1 serving but not redundant, 2 cannot serve.`,
   );
 
@@ -229,7 +229,7 @@ program
     runProgram("agent.js", ["--config", resolve(options.config)]),
   );
 
-addKeyCommands(program);
+addKeyCommands(program, DIR_DEFAULT);
 
 try {
   await program.parseAsync();
