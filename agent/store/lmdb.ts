@@ -58,6 +58,7 @@ interface RootExtras {
 type Backup = (path: string, compact: boolean) => Promise<void>;
 
 interface TableExtras {
+  getBinary(key: Uint8Array, options?: object): Buffer | undefined;
   ensureReadTxn(): void;
   db: { stat(): { entryCount: number } };
 }
@@ -253,7 +254,7 @@ export function openLmdbStore(options: LmdbOptions): Store {
     const transaction = root.useReadTransaction();
     let open = true;
     return {
-      get: (table, key) => dbs[table].getBinary(key, { transaction } as never),
+      get: (table, key) => (dbs[table] as Db & TableExtras).getBinary(key, { transaction }),
       range: (table, from, to, limit) => rangeOf(table, from, to, limit, false, transaction),
       keys(table, from, to, limit) {
         const start = from.length > 0 ? from : ZERO_KEY;
