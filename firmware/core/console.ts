@@ -10,7 +10,7 @@ import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
 import { loadPermille } from "./load.js";
 import type { Order } from "./operator.js";
 import { idOf, otherOf, recordText } from "./pair.js";
-import type { Pair, Proposal } from "./pair.js";
+import type { Pair } from "./pair.js";
 import { LEVEL_DEBUG, LEVEL_INFO } from "./trace.js";
 import type { Trace } from "./trace.js";
 import { IDENTITY_BYTES, formatHex, parseHex } from "../../protocol/record.js";
@@ -24,7 +24,7 @@ export interface ConsoleHost {
   /** @returns why not, "" when it has begun */
   switchover(now: number): string;
   force(server: ServerIndex, now: number): Order;
-  carryOut(proposal: Proposal, now: number): void;
+  carryOut(server: ServerIndex, now: number): void;
   newPair(identity: Uint8Array, now: number): string;
   setTrace(on: boolean): void;
 }
@@ -167,7 +167,7 @@ export function createConsole(host: ConsoleHost): (line: string, now: number) =>
     if (confirmed) {
       host.deadlines.clear(REPEAT);
       askedServer = -1;
-      host.carryOut(order.proposal, now);
+      host.carryOut(target, now);
       return ["forced: " + recordText(pair, order.proposal.record)];
     }
     askedServer = server;

@@ -20,6 +20,7 @@ import {
   DRAIN,
   HANDSHAKE,
   JUDGE,
+  ORDER,
   POLL,
   POWER_ON,
   REPEAT,
@@ -63,9 +64,9 @@ import { EPOCH_MAX, checkLimits } from "./limits.js";
 import { createServerLinks } from "./link.js";
 import { isBraking, loadPermille, reportedServiceUs } from "./load.js";
 import { createNonceSource, sessionOf } from "./nonce.js";
-import { orderForce, orderNewPair } from "./operator.js";
+import { mayCarryOut, orderForce, orderNewPair } from "./operator.js";
 import type { Order } from "./operator.js";
-import { idOf, otherOf, recordText } from "./pair.js";
+import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
@@ -160,8 +161,13 @@ export function createController(
   /** The event that proposed the record on its way into flash. */
   let writingEvent: RoleEvent = "adopted";
   let writingBecause = "";
-  /** A planned switchover's text. */
+  /** An operator's order that waits for the answer to the latest poll: the target of force, or -1. */
+  let orderedForce = -1;
+  /** The disk of a new pair that waits for the same. */
+  let orderedPair: Uint8Array | undefined = undefined;
+  /** A planned switchover's text, and whether it no longer waits for open commands. */
   let drainBecause = "";
+  let drainedLate = false;
   let routeNow: Route = { epoch: 0, open: false, primary: 0, readable: [false, false], why: "" };
   /** Whether the forward path knows a server's link. */
   const forwarding = [false, false];
@@ -225,15 +231,15 @@ export function createController(
     },
     onAsk: function (server: ServerIndex, now: number): void {
       // What counts is the answer to the latest poll, which repeats the request: get one at once.
-      pollServer(pair.servers[server], now);
+      if (pair.servers[server].answered) pollServer(pair.servers[server], now);
     },
     onReply: forwarder.onReply,
     onReplyEpoch: forwarder.onReplyEpoch,
     onLife: function (server: ServerIndex, now: number): void {
       sawLife(pair.servers[server], now);
     },
-    onLost: function (server: ServerIndex, why: string, now: number): void {
-      onLost(server, why, now);
+    onLost: function (server: ServerIndex, why: string, ours: boolean, now: number): void {
+      onLost(server, why, ours, now);
     },
     note: note,
   });
@@ -316,15 +322,16 @@ export function createController(
     links.sendRecord(server, record, pair.fresh, pair.forced);
     links.sendEpoch(server, record.epoch);
     if (record.mode === MODE_SOLO && !pair.fresh) links.sendPassed(server, record.epoch);
-    if (!forwarding[server]) {
+    // A disk that the record does not name may neither serve nor answer.
+    if (!forwarding[server] && !hasOtherDisk(record, pair.servers[server])) {
       forwarding[server] = true;
       forwarder.linkUp(server, connection, frameMax[server], windowBytes[server], now);
     }
   }
 
-  function onLost(server: ServerIndex, why: string, now: number): void {
+  function onLost(server: ServerIndex, why: string, ours: boolean, now: number): void {
     const view = pair.servers[server];
-    linkClosed(view, now);
+    linkClosed(view, !ours, now);
     if (forwarding[server]) {
       forwarding[server] = false;
       forwarder.linkDown(server, now);
@@ -512,6 +519,7 @@ export function createController(
   }
 
   function step(now: number): void {
+    if (orderedForce >= 0 || orderedPair !== undefined) stepOrder(now);
     switch (pair.state) {
       case "blank":
         stepBlank(now);
@@ -630,13 +638,23 @@ export function createController(
 
   function stepDraining(now: number): void {
     const record = pair.record!;
-    if (forwarder.openCount() > 0 && !deadlines.due(DRAIN, now)) return;
-    const why = whyNoSwitchover(pair, now);
-    if (why === "") {
-      propose(switchedOver(record, drainBecause), now);
-    } else if (deadlines.due(DRAIN, now)) {
+    if (deadlines.due(DRAIN, now)) {
+      if (drainedLate) {
+        deadlines.clear(DRAIN);
+        move("drainEnded", "the switchover was given up: the standby answers no poll", now);
+        return;
+      }
+      // What is open is asked again at the new primary; only the standby's answer is still waited for.
+      drainedLate = true;
+      deadlines.set(DRAIN, now + t.failureMs);
+    }
+    if (forwarder.openCount() > 0 && !drainedLate) return;
+    const why = whyNoSwitchover(pair);
+    if (why !== "") {
       deadlines.clear(DRAIN);
       move("drainEnded", "the switchover was given up: " + why, now);
+    } else if (mayBeNamed(pair, record, otherOf(record.primary), now)) {
+      propose(switchedOver(record, drainBecause), now);
     }
   }
 
@@ -757,6 +775,7 @@ export function createController(
       note(LEVEL_DEBUG, "bad heartbeat", view.id + ": " + heard.malformed, now);
       return;
     }
+    const before = view.said;
     const counts = heartbeatHeard(view, heard, now, t.pollMs);
     if (counts === HEARD_NOTHING) return;
     heardSomeone(now);
@@ -769,6 +788,10 @@ export function createController(
     const foreign = foreignText(heard);
     if (foreign !== "") {
       links.drop(server, REFUSE_PAIR, foreign, false, now);
+      return;
+    }
+    if (counts === HEARD_ALL && !bytesEqual(before!.identity, heard.identity)) {
+      links.drop(server, REFUSE_MALFORMED, "another disk on the same connection", false, now);
       return;
     }
     checkRecord(heard, view.id, now);
@@ -813,9 +836,12 @@ export function createController(
       if (!outage) note(LEVEL_WARN, "both silent", "no role changes: it may be our own cable", now);
       outage = true;
     }
-    if (deadlines.due(POWER_ON, now) || deadlines.due(DRAIN, now) || deadlines.due(SETTLE, now)) {
+    if (deadlines.due(POWER_ON, now)) {
+      // Set anew by the rule that still waits, if one does.
+      deadlines.clear(POWER_ON);
       dirty = true;
     }
+    if (deadlines.due(SETTLE, now) || deadlines.due(ORDER, now)) dirty = true;
     if (deadlines.due(REPEAT, now)) deadlines.clear(REPEAT);
     // Drained commands come to an end without telling anyone.
     if (pair.state === "draining") dirty = true;
@@ -829,6 +855,7 @@ export function createController(
     const b = nextJudgement(pair.servers[1], t);
     deadlines.set(JUDGE, a < b ? a : b);
     const own = deadlines.next();
+    assert(own > now, "every deadline that has come is set anew or cleared");
     wakeAt = own < forwardAt ? own : forwardAt;
     return wakeAt;
   }
@@ -836,7 +863,7 @@ export function createController(
   // ---- the operator ----
 
   function switchover(now: number): string {
-    const why = whyNoSwitchover(pair, now);
+    const why = whyNoSwitchover(pair);
     if (why !== "") return why;
     if (pair.state === "draining") return "a switchover is under way";
     const record = pair.record!;
@@ -845,6 +872,7 @@ export function createController(
       idOf(pair, record.primary) +
       " to " +
       idOf(pair, otherOf(record.primary));
+    drainedLate = false;
     deadlines.set(DRAIN, now + t.drainMs);
     move("drain", drainBecause, now);
     return "";
@@ -856,8 +884,37 @@ export function createController(
 
   function newPair(identity: Uint8Array, now: number): string {
     const order = orderNewPair(pair, identity, newPairId(), now);
-    if (order.proposal !== undefined) propose(order.proposal, now);
+    if (order.proposal !== undefined) {
+      orderedPair = identity;
+      ordered(now);
+    }
     return order.refused;
+  }
+
+  function carryOutForce(server: ServerIndex, now: number): void {
+    orderedForce = server;
+    ordered(now);
+  }
+
+  function ordered(now: number): void {
+    deadlines.set(ORDER, now + t.failureMs);
+    dirty = true;
+  }
+
+  /** Carries out an order as soon as its server has answered the latest poll. */
+  function stepOrder(now: number): void {
+    const order =
+      orderedPair !== undefined
+        ? orderNewPair(pair, orderedPair, newPairId(), now)
+        : force(orderedForce === 0 ? 0 : 1, now);
+    const proposal = order.proposal;
+    const late = deadlines.due(ORDER, now);
+    if (proposal !== undefined && !mayCarryOut(pair, proposal.record.primary, now) && !late) return;
+    orderedForce = -1;
+    orderedPair = undefined;
+    deadlines.clear(ORDER);
+    if (proposal !== undefined && !late) propose(proposal, now);
+    else note(LEVEL_WARN, "order given up", late ? "no answer to a poll" : order.refused, now);
   }
 
   function status(now: number): object {
@@ -876,7 +933,7 @@ export function createController(
     status: status,
     switchover: switchover,
     force: force,
-    carryOut: propose,
+    carryOut: carryOutForce,
     newPair: newPair,
     setTrace: function (on: boolean): void {
       traceOn = on;

@@ -18,6 +18,8 @@ export const POWER_ON = 4;
 export const SETTLE = 5;
 /** When to forget that the operator has asked for something dangerous once. */
 export const REPEAT = 6;
+/** When to drop an operator's order whose server has not answered a poll. */
+export const ORDER = 7;
 
 export const DEADLINE_NAMES = [
   "poll",
@@ -27,6 +29,7 @@ export const DEADLINE_NAMES = [
   "power-on",
   "settle",
   "repeat",
+  "order",
 ];
 
 export interface Deadlines {

@@ -7,7 +7,7 @@
  * a new pair is founded and the two units choose.
  */
 import { goneText } from "./failover.js";
-import { EPOCH_GAP } from "./limits.js";
+import { EPOCH_GAP, EPOCH_MAX } from "./limits.js";
 import {
   hasOtherDisk,
   idOf,
@@ -19,15 +19,9 @@ import {
   whyNotNamed,
   withEpoch,
 } from "./pair.js";
+import type { ServerView } from "./information.js";
 import type { Pair, Proposal } from "./pair.js";
-import {
-  MODE_BOTH,
-  MODE_SOLO,
-  bytesEqual,
-  epochOf,
-  identityOf,
-  recordsEqual,
-} from "../../protocol/record.js";
+import { MODE_BOTH, MODE_SOLO, bytesEqual, epochOf, recordsEqual } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** What a power-on rule has decided: a record, to keep the one there is, or to wait. */
@@ -53,11 +47,13 @@ function proposes(proposal: Proposal): Verdict {
 }
 
 /** Both report an uptime longer than the controller's: they were up before it. */
-export function bothWereUp(pair: Pair, now: number): boolean {
-  const a = pair.servers[0].lastSaid;
-  const b = pair.servers[1].lastSaid;
-  const up = now - pair.startedAt;
-  return a !== undefined && b !== undefined && a.uptimeMs > up && b.uptimeMs > up;
+export function bothWereUp(pair: Pair): boolean {
+  return upSince(pair.servers[0]) < pair.startedAt && upSince(pair.servers[1]) < pair.startedAt;
+}
+
+/** When a server came online, by its own report. @returns Infinity while it is not heard */
+function upSince(view: ServerView): number {
+  return view.said === undefined ? Infinity : view.lastSaidAt - view.said.uptimeMs;
 }
 
 /** The server that has announced itself as preset, if it is the one meant to (P13). @returns -1 for none */
@@ -71,11 +67,7 @@ export function announcedPreset(pair: Pair): number {
 
 /** The server that came online first: the one that has been up longer. */
 function firstOnline(pair: Pair): ServerIndex {
-  const a = pair.servers[0];
-  const b = pair.servers[1];
-  if (a.said === undefined) return 1;
-  if (b.said === undefined) return 0;
-  return a.said.uptimeMs >= b.said.uptimeMs ? 0 : 1;
+  return upSince(pair.servers[0]) <= upSince(pair.servers[1]) ? 0 : 1;
 }
 
 /** The flash holds a record (rule 18). */
@@ -104,7 +96,7 @@ function whenBothAtPowerOn(pair: Pair, record: RoleRecord, named: boolean, now: 
   if (named && primaryWorks(pair, record)) {
     // It is up and has the disk, but missed the record: the first determination unit may choose.
     const preset = announcedPreset(pair);
-    if (preset === other && bothWereUp(pair, now) && mayBeNamed(pair, record, other, now)) {
+    if (preset === other && bothWereUp(pair) && mayBeNamed(pair, record, other, now)) {
       return proposes({
         event: "announced",
         record: nextRecord(record, other, MODE_BOTH),
@@ -179,6 +171,7 @@ export function whenFlashBlank(pair: Pair, pairId: Uint8Array, now: number): Ver
 
 function adopts(pair: Pair, found: RoleRecord, now: number): Verdict {
   const base = pair.epochHeard > found.epoch ? pair.epochHeard : found.epoch;
+  if (base > EPOCH_MAX - 2 * EPOCH_GAP) return waits("the epochs are used up", Infinity);
   const other = otherOf(found.primary);
   const whyNotPrimary = whyNotNamed(pair, found, found.primary, now);
   const text = "adopted " + recordText(pair, found) + ", the highest either server has";
@@ -214,7 +207,7 @@ function adopts(pair: Pair, found: RoleRecord, now: number): Verdict {
 function foundPair(pair: Pair, pairId: Uint8Array, now: number): Verdict {
   const a = pair.servers[0].said!;
   const b = pair.servers[1].said!;
-  const were = bothWereUp(pair, now);
+  const were = bothWereUp(pair);
   const preset = announcedPreset(pair);
   const until = pair.snapshots[0].at + pair.config.timings.announceMs;
   if (were && preset < 0 && presetExpected(pair) && now < until) {
@@ -248,16 +241,4 @@ function presetExpected(pair: Pair): boolean {
   const a = pair.servers[0].said!;
   const b = pair.servers[1].said!;
   return a.preset || b.preset || pair.config.servers[0].preset || pair.config.servers[1].preset;
-}
-
-/** The disk a server has reported on its present link. */
-export function reportedIdentity(pair: Pair, server: ServerIndex): Uint8Array | undefined {
-  const said = pair.servers[server].said;
-  return said === undefined ? undefined : said.identity;
-}
-
-/** Whether a record names a server's reported disk. */
-export function namesDiskOf(pair: Pair, record: RoleRecord, server: ServerIndex): boolean {
-  const identity = reportedIdentity(pair, server);
-  return identity !== undefined && bytesEqual(identity, identityOf(record, server));
 }

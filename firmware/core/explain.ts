@@ -141,6 +141,9 @@ export function serverText(pair: Pair, server: ServerIndex): string {
   let text = "Server " + view.id + ": " + roleOf(pair, server);
   if (!view.linked) text += ", not connected";
   if (view.fault !== 0 && record !== undefined) text += ", " + goneText(pair, record, server);
+  if (view.linked && view.fault === 0 && view.polledAt > view.lastSaidAt + 500) {
+    text += ", answers no poll (is its poll port reachable?)";
+  }
   if (record !== undefined && hasOtherDisk(record, view)) text += ", another disk";
   if (said !== undefined && said.copying) text += ", copying";
   if (said !== undefined && said.problem !== "") text += ", says: " + said.problem;

@@ -10,15 +10,7 @@
  * These are proposals: pure functions of what is known. The root writes them to flash.
  */
 import { confirmStalled, diskHangs, faultText } from "./fault-monitor.js";
-import {
-  hasOtherDisk,
-  idOf,
-  isGone,
-  mayBeNamed,
-  nextRecord,
-  otherOf,
-  whyNotNamed,
-} from "./pair.js";
+import { hasOtherDisk, idOf, isGone, mayBeNamed, nextRecord, otherOf } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import { outOfSync } from "./sync-state.js";
 import { MODE_BOTH, MODE_SOLO } from "../../protocol/record.js";
@@ -93,7 +85,7 @@ export function takeBack(pair: Pair, record: RoleRecord, now: number): Proposal 
 }
 
 /** Why a planned switchover cannot be done now, for people; "" when it can. */
-export function whyNoSwitchover(pair: Pair, now: number): string {
+export function whyNoSwitchover(pair: Pair): string {
   const record = pair.record;
   if (record === undefined || (pair.state !== "both" && pair.state !== "draining")) {
     return "the pair is not serving from both servers (state " + pair.state + ")";
@@ -101,11 +93,10 @@ export function whyNoSwitchover(pair: Pair, now: number): string {
   const standby = otherOf(record.primary);
   const apart = outOfSync(record, pair.servers[standby]);
   if (apart !== "") return apart;
-  if (isGone(record, pair.servers[standby])) return goneText(pair, record, standby);
-  return whyNotNamed(pair, record, standby, now);
+  return isGone(record, pair.servers[standby]) ? goneText(pair, record, standby) : "";
 }
 
-/** The end of a planned switchover: both(other). The caller has drained and asked whyNoSwitchover. */
+/** The end of a planned switchover: both(other). The caller has drained, and asked whether it may be named. */
 export function switchedOver(record: RoleRecord, because: string): Proposal {
   return {
     event: "switchover",

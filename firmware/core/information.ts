@@ -166,12 +166,15 @@ export function linkOpened(
   heardSay(view, report, now);
 }
 
-/** The link is gone, and all that was said on it with it. */
-export function linkClosed(view: ServerView, now: number): void {
+/**
+ * The link is gone, and all that was said on it with it.
+ * @param probed the server's end closed it, so an extra poll must be answered at once
+ */
+export function linkClosed(view: ServerView, probed: boolean, now: number): void {
   view.linked = false;
   view.linkNonce = NO_NONCE;
   view.linkDownAt = now;
-  view.probeAt = now;
+  view.probeAt = probed ? now : -1;
   view.refused = false;
   view.answered = false;
   view.announced = false;

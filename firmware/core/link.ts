@@ -111,8 +111,8 @@ export interface LinkEvents {
   onReplyEpoch(server: ServerIndex, epoch: number, now: number): void;
   /** Bytes have come from a proven server. */
   onLife(server: ServerIndex, now: number): void;
-  /** A link that had reported is gone. */
-  onLost(server: ServerIndex, why: string, now: number): void;
+  /** A link that had reported is gone. @param ours this end dropped it, so its closing says nothing of the server */
+  onLost(server: ServerIndex, why: string, ours: boolean, now: number): void;
   note(level: number, event: string, text: string, now: number): void;
 }
 
@@ -166,7 +166,7 @@ export function createServerLinks(
     if (proven[link.server] === link) proven[link.server] = undefined;
     if (code !== 0 && !abort) sendControl(link, { kind: KIND_REFUSE, code: code, text: why });
     ports.close(link.connection, why, abort);
-    if (was === STAGE_UP) events.onLost(link.server, why, now);
+    if (was === STAGE_UP) events.onLost(link.server, why, true, now);
   }
 
   /** The peer's mistake, or a stranger: said on the console, but one kind only every so often. */
@@ -284,8 +284,8 @@ export function createServerLinks(
 
   function onControl(link: Link, message: ControlMessage, now: number): void {
     if (message.kind === KIND_REFUSE || message.kind === KIND_GOODBYE) {
+      // Its own closing follows, and is judged as one.
       events.note(LEVEL_INFO, "server said goodbye", message.text, now);
-      end(link, 0, message.text, false, now);
     } else if (link.stage === STAGE_HELLO && message.kind === KIND_HELLO) {
       onHello(link, message, now);
     } else if (link.stage === STAGE_PROOF && message.kind === KIND_PROOF) {
@@ -388,7 +388,7 @@ export function createServerLinks(
       link.stage = STAGE_DROPPED;
       link.decoder!.close();
       if (proven[link.server] === link) proven[link.server] = undefined;
-      if (was === STAGE_UP) events.onLost(link.server, "the server's link closed", now);
+      if (was === STAGE_UP) events.onLost(link.server, "the server's link closed", false, now);
       return;
     }
   }
@@ -397,6 +397,12 @@ export function createServerLinks(
     let next = Infinity;
     for (let i = 0; i < links.length; i++) {
       const link = links[i];
+      if (
+        link.stage === STAGE_UP &&
+        ports.backlog(link.connection) > config.limits.linkBacklogMax
+      ) {
+        end(link, 0, "it does not read what it is sent", true, now);
+      }
       if (link.stage >= STAGE_UP) continue;
       const at = link.openedAt + config.timings.handshakeMs;
       if (now >= at) refuse(link, REFUSE_MALFORMED, "its handshake took too long", now);

@@ -36,15 +36,16 @@ function refused(why: string): Order {
   return { refused: why, proposal: undefined, losses: [] };
 }
 
-/** The server must have answered the latest poll: a record must not name one that is away. */
+/** The server is connected and answers polls; whether it has answered the latest is asked when it is named. */
 function isHere(pair: Pair, server: ServerIndex, now: number): boolean {
   const view = pair.servers[server];
-  return (
-    view.linked &&
-    view.said !== undefined &&
-    view.answered &&
-    now - view.polledAt <= pair.config.timings.failureMs
-  );
+  const t = pair.config.timings;
+  return view.linked && view.fault === 0 && now - view.lastSaidAt <= 3 * t.pollMs;
+}
+
+/** The server an order names has just answered the latest poll, so the order may be carried out. */
+export function mayCarryOut(pair: Pair, server: ServerIndex, now: number): boolean {
+  return pair.servers[server].answered && isHere(pair, server, now);
 }
 
 /** `force`: solo(target), whatever the rules know of the other (ROLES "force"). */
@@ -57,9 +58,6 @@ export function orderForce(
   const id = idOf(pair, target);
   const record = pair.record;
   if (pair.writing !== undefined) return refused("a record is being written; try again");
-  if (!isHere(pair, target, now)) return refused(id + " is not connected or answers no poll");
-  const said = pair.servers[target].said!;
-  let next: RoleRecord;
   if (record !== undefined) {
     if (!primaryFailed(pair, record) && record.primary !== target && pair.state !== "waiting") {
       return refused(
@@ -70,10 +68,13 @@ export function orderForce(
     if (pair.state === "both" || pair.state === "draining") {
       return refused("the pair serves from both servers: there is nothing to force");
     }
-    next = withIdentity(nextRecord(record, target, MODE_SOLO), target, said.identity);
-  } else {
-    next = forcedWithoutRecord(pair, target, pairId);
   }
+  if (!isHere(pair, target, now)) return refused(id + " is not connected, or answers no poll");
+  const identity = pair.servers[target].said!.identity;
+  const next =
+    record !== undefined
+      ? withIdentity(nextRecord(record, target, MODE_SOLO), target, identity)
+      : forcedWithoutRecord(pair, target, pairId);
   return {
     refused: "",
     proposal: {
@@ -117,14 +118,25 @@ export function lossesOf(pair: Pair, target: ServerIndex): string[] {
   const gone = pair.servers[otherOf(target)].lastSaid;
   const record = pair.record;
   if (record !== undefined && record.primary === target) {
-    lines.push("No new loss: " + id + " stays primary; " + otherId + " may then discard");
-    lines.push("entries it alone had confirmed.");
+    lines.push(
+      id + " stays primary; " + otherId + " may then discard entries that it alone has confirmed.",
+    );
   } else if (record !== undefined) {
-    lines.push("LOST: every write that " + otherId + " acknowledged alone under");
-    lines.push(recordText(pair, record) + ".");
+    lines.push(
+      "LOST: every write that " +
+        otherId +
+        " acknowledged alone under " +
+        recordText(pair, record) +
+        ".",
+    );
   } else {
-    lines.push("UNKNOWN: the flash holds no record, so " + otherId + " may have acknowledged");
-    lines.push("writes that " + id + " never saw. They would be lost.");
+    lines.push(
+      "UNKNOWN: the flash holds no record, so " +
+        otherId +
+        " may have acknowledged writes that " +
+        id +
+        " never saw. They would be lost.",
+    );
   }
   if (gone !== undefined && said !== undefined && gone.logEnd > said.logEnd) {
     lines.push(
@@ -135,9 +147,10 @@ export function lossesOf(pair: Pair, target: ServerIndex): string[] {
         id +
         " has " +
         said.logEnd +
-        ": at least",
+        ": at least " +
+        (gone.logEnd - said.logEnd) +
+        " entries would be gone.",
     );
-    lines.push(gone.logEnd - said.logEnd + " entries would be gone.");
   }
   if (said !== undefined && said.copying) {
     lines.push(id + " holds only PART OF A COPY: keys of two times are mixed in it.");

@@ -161,7 +161,11 @@ export class FakeServer {
   }
 
   dial(): void {
-    if (!this.works || !this.tcp || this.connection >= 0 || !this.world.running) return;
+    if (!this.works || !this.tcp || this.connection >= 0) return;
+    if (!this.world.running) {
+      this.redial();
+      return;
+    }
     this.dials++;
     this.nonce = filled(16, 0);
     this.nonce[0] = this.index + 1;
