@@ -1,0 +1,255 @@
+/**
+ * The controller as a program on Node: `controller --config FILE`. It puts the core, the loop and Node's
+ * hardware together; what each does is said there.
+ *
+ * Exit status: 0 stopped by a signal, 1 a broken invariant, 2 configuration, 3 directory in use, 4 a port
+ * cannot be had, 5 the flash cannot be read. SIGTERM and SIGINT stop it in order.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
+import type { Flash, Listener } from "../hal/hal.js";
+import { chipIdOf, machineId } from "../hal/node/chip-id.js";
+import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
+import type { ConsolePort } from "../hal/node/console-port.js";
+import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
+import { openFlash } from "../hal/node/flash.js";
+import { nodeHardware } from "../hal/node/hardware.js";
+import { openLog } from "../hal/node/log.js";
+import { listenTcp } from "../hal/node/tcp.js";
+import { createController } from "./core/controller.js";
+import type { ConnectionKind } from "./core/core.js";
+import { createForwarder } from "./core/forward.js";
+import { createLoop } from "./loop.js";
+import type { Loop } from "./loop.js";
+import { ConfigError, readConfig } from "./node-config.js";
+import type { ControllerSettings } from "./node-config.js";
+import { sentenceOf, summaryOf } from "./plain-words.js";
+import type { StatusWords } from "./plain-words.js";
+
+const EXIT_STOPPED = 0;
+const EXIT_FAULT = 1;
+const EXIT_CONFIG = 2;
+const EXIT_IN_USE = 3;
+const EXIT_PORT = 4;
+const EXIT_FLASH = 5;
+
+const SEED_BYTES = 32;
+/** Where tools find the ports of a controller that chose some itself. */
+const PORTS_FILE = "controller.ports.json";
+
+function fail(exitCode: number, message: string): never {
+  process.stderr.write(`dyad controller: ${message}\n`);
+  process.exit(exitCode);
+}
+
+/** What a failed listen means and what to do. */
+function portProblem(field: string, host: string, port: number, error: unknown): string {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case "EADDRINUSE":
+      return `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`;
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `this machine has no address ${host}: change "host"`;
+    case "EACCES":
+      return `port ${port} needs more rights than this user has: change "${field}" to one above 1023`;
+    default:
+      return `cannot listen on ${host}, port ${port} ("${field}"): ${(error as Error).message}`;
+  }
+}
+
+interface Manners {
+  /** Started by `dyad up`: end with it, and say nothing on the terminal but what it shows. */
+  withParent: boolean;
+  console: boolean;
+}
+
+async function run(settings: ControllerSettings, manners: Manners): Promise<void> {
+  const { dir, host } = settings;
+  mkdirSync(dir, { recursive: true });
+  const lock = lockDirectory(dir);
+  const logPath = settings.log ?? (manners.withParent ? undefined : join(dir, "controller.log"));
+  const log = openLog(logPath, () => performance.now());
+  const say = (text: string): void => {
+    process.stdout.write(`${new Date().toTimeString().slice(0, 8)}  ${text}\n`);
+  };
+  // A terminal that has gone away is no reason to end.
+  process.stdout.on("error", () => undefined);
+  process.stderr.on("error", () => undefined);
+
+  let flash: Flash;
+  try {
+    flash = openFlash(dir, chipIdOf(dir, machineId()));
+  } catch (error) {
+    fail(EXIT_FLASH, `the flash files in ${dir} cannot be read: ${(error as Error).message}`);
+  }
+
+  let said = "";
+  const loop: Loop = createLoop({
+    hardware: nodeHardware(),
+    flash,
+    servers: settings.servers,
+    createCore: (ports) =>
+      createController(
+        {
+          servers: [settings.servers[0]!, settings.servers[1]!],
+          key: settings.key,
+          clientKey: settings.clientKey,
+          clientPassword: settings.clientPassword,
+          balancing: settings.balancing,
+          frameMax: settings.frameMax,
+          idMax: settings.idMax,
+          seed: randomBytes(SEED_BYTES),
+          timings: settings.timings,
+          limits: settings.limits,
+        },
+        ports,
+        createForwarder,
+      ),
+    note: (level, event, details) => log.note(level, event, details),
+    onReset(reason) {
+      log.note("error", "reset", { reason });
+      fail(EXIT_FAULT, `ended by a broken invariant: ${reason}`);
+    },
+    onChange() {
+      const status = loop.status() as StatusWords;
+      const summary = summaryOf(status);
+      if (summary === said) return;
+      said = summary;
+      say(sentenceOf(status));
+    },
+  });
+
+  const listeners: Listener[] = [];
+  const listen = async (kind: ConnectionKind, field: string, port: number): Promise<number> => {
+    let listener: Listener | undefined;
+    try {
+      listener = await listenTcp({
+        host,
+        port,
+        onReadable() {
+          for (;;) {
+            const pending = listener?.read();
+            if (pending === undefined) return;
+            loop.accept(kind, pending);
+          }
+        },
+        onError: (reason) => log.note("warn", "accept-failed", { kind, reason }),
+      });
+    } catch (error) {
+      fail(EXIT_PORT, portProblem(field, host, port, error));
+    }
+    listeners.push(listener);
+    return listener.port;
+  };
+
+  loop.start();
+  const ports = {
+    link: await listen("server", "linkPort", settings.linkPort),
+    redis: await listen("redis", "redisPort", settings.redisPort),
+    native: await listen("native", "nativePort", settings.nativePort),
+  };
+  const portsPath = join(dir, PORTS_FILE);
+  writeFileSync(`${portsPath}.new`, `${JSON.stringify({ pid: process.pid, host, ...ports })}\n`);
+  renameSync(`${portsPath}.new`, portsPath);
+
+  const answer = (line: string): string => {
+    try {
+      if (line === "pid") return String(process.pid);
+      if (line === "ports") return JSON.stringify({ pid: process.pid, host, ...ports });
+      if (line === "status --json") return JSON.stringify(loop.status());
+      if (line === "metrics") return JSON.stringify(metrics(loop));
+      return loop.console(line);
+    } catch (error) {
+      log.note("error", "console", { line, reason: (error as Error).message });
+      return `error: ${(error as Error).message}`;
+    }
+  };
+  const consoles: ConsolePort[] = [];
+  if (settings.consoleSocket) {
+    consoles.push(await openConsoleSocket(dir, "controller.sock", answer));
+  }
+  if (manners.console || (!manners.withParent && process.stdin.isTTY === true)) {
+    consoles.push(openConsoleTerminal(answer));
+  }
+
+  let stopping = false;
+  const stop = (why: string): void => {
+    if (stopping) return;
+    stopping = true;
+    log.note("info", "stop", { why });
+    for (const listener of listeners) listener.close();
+    for (const one of consoles) one.close();
+    loop.stop();
+    flash.close();
+    rmSync(portsPath, { force: true });
+    rmSync(join(dir, "controller.sock"), { force: true });
+    lock.release();
+    process.exit(EXIT_STOPPED);
+  };
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    process.on(signal, () => stop(signal));
+  }
+  if (manners.withParent) {
+    // The other end belongs to `dyad up`; it closes when that process ends, in whatever way.
+    const gone = (): void => stop("the process that started it has ended");
+    process.stdin.on("end", gone).on("close", gone).on("error", gone).resume();
+  }
+  log.note("info", "up", { pid: process.pid, dir, host, ...ports, node: process.version });
+  say(
+    `the controller is up (pid ${process.pid}): Redis clients at ${host}:${ports.redis}, ` +
+      `native at ${ports.native}, servers at ${ports.link}`,
+  );
+  said = summaryOf(loop.status() as StatusWords);
+  say(sentenceOf(loop.status() as StatusWords));
+}
+
+function metrics(loop: Loop): object {
+  const cpu = process.cpuUsage();
+  const memory = process.memoryUsage();
+  return {
+    ...loop.metrics(),
+    cpuUserUs: cpu.user,
+    cpuSystemUs: cpu.system,
+    rssBytes: memory.rss,
+    heapUsedBytes: memory.heapUsed,
+    externalBytes: memory.external,
+    upMs: Math.round(performance.now()),
+  };
+}
+
+async function main(): Promise<void> {
+  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
+  try {
+    values = parseArgs({
+      options: {
+        config: { type: "string" },
+        "with-parent": { type: "boolean" },
+        console: { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    fail(EXIT_CONFIG, `${(error as Error).message} Usage: controller --config FILE [--console]`);
+  }
+  if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
+  let settings: ControllerSettings;
+  try {
+    settings = readConfig(values.config);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    fail(EXIT_CONFIG, error.message);
+  }
+  try {
+    await run(settings, {
+      withParent: values["with-parent"] === true,
+      console: values.console === true,
+    });
+  } catch (error) {
+    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
+    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
+  }
+}
+
+await main();

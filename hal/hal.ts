@@ -1,0 +1,118 @@
+/**
+ * The hardware as the firmware may use it, in the manner of ECMA-419: options come in as one object,
+ * callbacks come in with the options and only say "look again", `close` frees and may be called twice.
+ *
+ * Callbacks are never called from inside a call of the same object. Two habits of the standard are widened for
+ * speed: `read` lends the driver's own buffer instead of making a new one, and `write` says by `pending`
+ * whether the bytes it was given are still in use.
+ */
+
+/** A connection that a listener has accepted and nobody has adopted yet; opaque to the firmware. */
+export interface PendingConnection {
+  readonly from: string;
+}
+
+/** What a TCP connection needs to know. */
+export interface TcpOptions {
+  from: PendingConnection;
+  /** `count` bytes can be read now. They are lost to whoever does not read them before it returns. */
+  onReadable(count: number): void;
+  /** Everything written has gone to the network, after a write that it could not take at once. */
+  onWritable(): void;
+  /** The connection has ended, by either side or by an error ("" when it was closed in order). Called once, last. */
+  onError(reason: string): void;
+}
+
+/** A TCP connection. Nagle is off: what is written leaves at once. */
+export interface TcpSocket {
+  /** @returns a buffer whose first `count` bytes are those just announced, valid until onReadable returns; undefined when there is nothing */
+  read(): Uint8Array | undefined;
+  /**
+   * Hands bytes to the network; takes all of them.
+   * @returns bytes the network has not taken yet; when it is not 0 the buffer is in use until onWritable
+   */
+  write(bytes: Uint8Array): number;
+  /** Bytes taken that the network has not. */
+  pending(): number;
+  /** Takes no more bytes from the network until `on` again, so that the sender has to wait. */
+  setReading(on: boolean): void;
+  /** Ends it after what was written has gone out. */
+  end(): void;
+  /** Ends it at once. */
+  close(): void;
+}
+
+/** What a listener needs to know. */
+export interface ListenerOptions {
+  host: string;
+  /** 0: any free one. */
+  port: number;
+  onReadable(count: number): void;
+  onError(reason: string): void;
+}
+
+/** A port where others connect. */
+export interface Listener {
+  /** The port it really has. */
+  readonly port: number;
+  read(): PendingConnection | undefined;
+  close(): void;
+}
+
+/** What a datagram socket needs to know: it talks to one address alone. */
+export interface DatagramOptions {
+  host: string;
+  port: number;
+  onReadable(bytes: Uint8Array): void;
+  /** The address said that nobody listens there. */
+  onRefused(): void;
+}
+
+/** Datagrams to and from one address. */
+export interface DatagramSocket {
+  /** Sends one datagram, or loses it. */
+  write(bytes: Uint8Array): void;
+  close(): void;
+}
+
+/** What a flash held when it was opened. */
+export interface FlashContent {
+  /** The newest record, as it was given to `write`; undefined when there is none. */
+  record: Uint8Array | undefined;
+  /** Why what was found cannot be believed; "" when it can. */
+  damage: string;
+}
+
+/** Memory that keeps one record through loss of power, bound to this very board. */
+export interface Flash {
+  readonly content: FlashContent;
+  /** Keeps a record. One at a time; `done` gets "" or why it failed, and is never called inside. */
+  write(record: Uint8Array, done: (failure: string) => void): void;
+  close(): void;
+}
+
+/** Time, and the turns of the home's loop. */
+export interface Turns {
+  /** @unit ms of a clock that only goes forward, with a fraction */
+  now(): number;
+  /** Calls `wake` once after `delayMs`; a second call replaces the first. */
+  wakeIn(delayMs: number): void;
+  /** Calls `endOfTurn` once, after everything the network has brought in this turn. */
+  requestEndOfTurn(): void;
+  close(): void;
+}
+
+/** What the turns call. */
+export interface TurnOptions {
+  wake(): void;
+  endOfTurn(): void;
+}
+
+/** One home's hardware. Constructors throw when the hardware cannot be had. */
+export interface Hardware {
+  createTurns(options: TurnOptions): Turns;
+  adopt(options: TcpOptions): TcpSocket;
+  createDatagram(options: DatagramOptions): DatagramSocket;
+  /** HMAC-SHA256. */
+  hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
+}
