@@ -81,6 +81,7 @@ import {
   LEVEL_NAMES,
   LEVEL_WARN,
   createTrace,
+  seconds,
 } from "./trace.js";
 import { isMalformed } from "../../protocol/malformed.js";
 import {
@@ -182,6 +183,8 @@ export function createController(
   const noSession = new Uint8Array(SESSION_ID_BYTES);
   let session: Uint8Array = noSession;
   let roleChanges = 0;
+  /** Stays when a new record has ended the alarm, so that nobody overlooks that there was one. */
+  let lastAlarm = "";
 
   function note(level: number, event: string, text: string, now: number): void {
     if (level === LEVEL_DEBUG && !traceOn) return;
@@ -461,6 +464,7 @@ export function createController(
     if (pair.state === "blank" || pair.state === "asking") return;
     note(LEVEL_ERROR, "ALARM", text, now);
     pair.alarm = text;
+    lastAlarm = seconds(now) + " " + text;
     if (pair.state === "writing") {
       alarmPending = text;
       move("alarm", text, now);
@@ -922,6 +926,7 @@ export function createController(
       lateTurns: lateTurns,
       worstLateMs: worstLateMs,
       roleChanges: roleChanges,
+      lastAlarm: lastAlarm,
       traceCount: trace.count(),
     });
   }
