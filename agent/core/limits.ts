@@ -81,6 +81,8 @@ export interface AgentLimits {
 
   peerHeartbeatMs: number;
   peerSilentMs: number;
+  /** A peer silent this long has lost the connection, whatever the network says. */
+  peerDeadMs: number;
   /** The controller's link is renewed when neither it nor a poll was heard for this long. */
   controllerSilentMs: number;
   /** Polls that name another link or another boot than ours for this long mean ours is dead. */
@@ -151,6 +153,7 @@ export const DEFAULT_LIMITS: AgentLimits = {
 
   peerHeartbeatMs: 50,
   peerSilentMs: 200,
+  peerDeadMs: 1000,
   controllerSilentMs: 2000,
   controllerStrangeMs: 100,
   redialMinMs: 10,
@@ -204,6 +207,7 @@ function checkLimits(limits: AgentLimits): void {
   assert(limits.sliceKeysMax <= limits.overlayKeysMax, "slice within the overlay");
   // Two lost heartbeats are no silence.
   assert(limits.peerSilentMs >= 3 * limits.peerHeartbeatMs, "peer silence");
+  assert(limits.peerDeadMs > limits.peerSilentMs, "a dead peer was silent first");
   assert(limits.redialMinMs <= limits.redialMaxMs, "redial pauses");
   assert(limits.stallMs > limits.peerSilentMs, "a stall is longer than a silence");
   assert(limits.keptReplyBytesMax <= limits.sessionBytesMax, "a kept reply fits its session");

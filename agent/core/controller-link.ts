@@ -1,0 +1,702 @@
+/**
+ * The one link to the controller: this server dials it, for ever, and proves that it holds the pair's key.
+ *
+ *     down ──dial──> dialing ──open──> greeting ──challenge──> up ──close, fault, silence──> down
+ *
+ * Everything on it is in order, so an epoch frame holds for all that follows: commands are run only in
+ * exactly this server's own durable epoch (G2). While a record is being put on disk the input waits.
+ */
+import {
+  CLASS_QUERY,
+  FLAG_CLASS_MASK,
+  FLAG_MORE,
+  FLAG_ORDERED,
+  FLAG_SESSION,
+  FLAG_TXN,
+  FRAME_ABORT,
+  FRAME_COMMAND,
+  FRAME_CONTROL,
+  FRAME_CREDIT,
+  FRAME_EPOCH,
+  HEADER_BYTES,
+  OUTCOME_ANSWER,
+  OUTCOME_REFUSED,
+  OUTCOME_UNKNOWN,
+  PAYLOAD_BYTES_MAX,
+  SESSION_PREFIX_BYTES,
+  WIRE_VERSION,
+  WIRE_VERSION_MIN,
+  frameOf,
+  readU32,
+} from "../../protocol/frame.js";
+import { FrameDecoder, HANDSHAKE_PAYLOAD_BYTES_MAX } from "../../protocol/frame-decoder.js";
+import {
+  acceptorProof,
+  agreePayloadMax,
+  dialerProof,
+  linkNonceOf,
+  proofsEqual,
+  speaksWire,
+} from "../../protocol/handshake.js";
+import { isMalformed } from "../../protocol/malformed.js";
+import {
+  KIND_ANNOUNCE,
+  KIND_ASK,
+  KIND_CHALLENGE,
+  KIND_GOODBYE,
+  KIND_HELLO,
+  KIND_PASSED,
+  KIND_PROOF,
+  KIND_RECORD,
+  KIND_REFUSE,
+  KIND_REPORT,
+  NONCE_BYTES,
+  ROLE_SERVER,
+  UNKNOWN_KIND,
+  decodeControl,
+  encodeControl,
+} from "../../protocol/messages.js";
+import type {
+  Challenge,
+  ControlMessage,
+  Heartbeat,
+  RecordMessage,
+} from "../../protocol/messages.js";
+import { bytesEqual } from "../../protocol/record.js";
+import { PARSED_COMMAND, RespParser, makeSink, putText, writeError } from "../../protocol/resp.js";
+import type { RespLimits } from "../../protocol/resp.js";
+import type { AgentConfig } from "./config.js";
+import type { CommandView, Executor } from "./execution.js";
+import type { Jobs } from "./jobs.js";
+import type { AgentPorts } from "./ports.js";
+import { ReleaseQueue } from "./release.js";
+import type { OpenReply } from "./release.js";
+import type { Roles } from "./roles.js";
+import {
+  CommandRunner,
+  RAN_DONE,
+  RAN_JOB,
+  RAN_PAST_DUE,
+  prefixBelow,
+  prefixNumber,
+} from "./run-command.js";
+import { SESSION_CLIENT, SESSION_CONTROLLER, sessionKey } from "./session-table.js";
+
+/** First byte of a REFUSED reply's payload; text follows. None of these commands was done. */
+export const REFUSED_EPOCH = 1;
+export const REFUSED_ROLE = 2;
+export const REFUSED_CLASS = 3;
+export const REFUSED_BUSY = 4;
+
+const NO_CONNECTION = -1;
+const NO_NONCE = new Uint8Array(8);
+
+type Phase = "down" | "dialing" | "greeting" | "up";
+
+interface Fragments {
+  flags: number;
+  parts: Uint8Array[];
+  bytes: number;
+}
+
+/** What the link asks of the agent. */
+export interface ControllerEvents {
+  onRecord(message: RecordMessage, nowMs: number): void;
+  onPassed(epoch: number, nowMs: number): void;
+  heartbeat(nowMs: number): Heartbeat;
+  /** Reads may be answered here as the standby. */
+  readsInSession(): boolean;
+  /** A standby's read met a key past due: the primary is asked, and `open` resolved when its entry came back. */
+  forwardRead(command: Uint8Array, open: OpenReply, release: ReleaseQueue, nowMs: number): boolean;
+  logEnd(): number;
+}
+
+/** Limits of the parser of one command as it comes in a frame. */
+export function commandLimits(commandBytesMax: number, valueBytesMax: number): RespLimits {
+  return {
+    argsMax: 1024 * 1024,
+    bulkBytesMax: valueBytesMax,
+    commandBytesMax,
+    inlineBytesMax: 65536,
+    keptBytesMax: commandBytesMax,
+  };
+}
+
+export class ControllerLink {
+  readonly release: ReleaseQueue;
+  /** Commands answered so far, for people. */
+  commands = 0;
+  private phase: Phase = "down";
+  private connection = NO_CONNECTION;
+  private decoder: FrameDecoder | undefined;
+  private nonce: Uint8Array = NO_NONCE;
+  private sessionId: Uint8Array = NO_NONCE;
+  private sessionText = "";
+  /** Epoch of the commands that come, by position; 0: none told yet. */
+  private streamEpoch = 0;
+  private readonly fragments = new Map<number, Fragments>();
+  private fragmentBytes = 0;
+  private pauseMs: number;
+  private dialMs = 0;
+  private openedMs = 0;
+  private heardMs = 0;
+  private strangeSinceMs = -1;
+  /** Polls have come while this link was up: when they end, so has the controller. */
+  private polled = false;
+  private nowMs = 0;
+  private parser: RespParser;
+  private readonly reasonSink = makeSink(256);
+  private refusedBefore = "";
+
+  constructor(
+    private readonly config: AgentConfig,
+    private readonly ports: AgentPorts,
+    private readonly roles: Roles,
+    private readonly runner: CommandRunner,
+    private readonly executor: Executor,
+    private readonly jobs: Jobs,
+    private readonly events: ControllerEvents,
+  ) {
+    this.pauseMs = config.limits.redialMinMs;
+    this.release = new ReleaseQueue(config.limits, (bytes, start, end) => {
+      if (this.phase === "up") this.ports.send(this.connection, bytes, start, end);
+    });
+    this.parser = this.makeParser();
+  }
+
+  private makeParser(): RespParser {
+    const { commandBytesMax, valueBytesMax } = this.config.limits;
+    return new RespParser(commandLimits(commandBytesMax, valueBytesMax));
+  }
+
+  isUp(): boolean {
+    return this.phase === "up";
+  }
+
+  owns(connection: number): boolean {
+    return connection === this.connection && this.phase !== "down" && this.phase !== "dialing";
+  }
+
+  /** Names the link in heartbeats; zero when there is none. */
+  linkNonce(): Uint8Array {
+    return this.phase === "up" ? linkNonceOf(this.nonce) : NO_NONCE;
+  }
+
+  // --- opening ------------------------------------------------------------------------------------
+
+  onOpen(connection: number, nowMs: number): void {
+    // Rule 6: a new connection discards everything of the old one.
+    if (this.connection !== NO_CONNECTION) this.drop("a newer connection", nowMs);
+    this.connection = connection;
+    this.phase = "greeting";
+    this.openedMs = nowMs;
+    this.heardMs = nowMs;
+    this.strangeSinceMs = -1;
+    this.polled = false;
+    this.nonce = this.ports.random(NONCE_BYTES);
+    this.streamEpoch = 0;
+    this.decoder = new FrameDecoder(
+      this.onFrame,
+      HANDSHAKE_PAYLOAD_BYTES_MAX,
+      this.config.limits.windowBytes + HEADER_BYTES + PAYLOAD_BYTES_MAX,
+    );
+    this.sendControl({
+      kind: KIND_HELLO,
+      wireMin: WIRE_VERSION_MIN,
+      wireMax: WIRE_VERSION,
+      role: ROLE_SERVER,
+      id: this.config.id,
+      nonce: this.nonce,
+      frameMax: HEADER_BYTES + PAYLOAD_BYTES_MAX,
+      windowBytes: this.config.limits.windowBytes,
+    });
+  }
+
+  onDialFailed(nowMs: number): void {
+    this.phase = "down";
+    this.later(nowMs);
+  }
+
+  private later(nowMs: number): void {
+    this.dialMs = nowMs + this.pauseMs;
+    this.pauseMs = Math.min(this.pauseMs * 2, this.config.limits.redialMaxMs);
+  }
+
+  private onChallenge(challenge: Challenge): void {
+    const { key, id } = this.config;
+    const { hmac } = this.ports;
+    if (!speaksWire(challenge.wire)) {
+      this.fault("the controller wants wire version " + challenge.wire);
+      return;
+    }
+    const expected = acceptorProof(hmac, key, ROLE_SERVER, id, this.nonce, challenge.nonce);
+    if (!proofsEqual(expected, challenge.proof)) {
+      this.fault("the controller does not hold the pair's key");
+      return;
+    }
+    const payloadMax = agreePayloadMax(HEADER_BYTES + PAYLOAD_BYTES_MAX, challenge.frameMax);
+    if (payloadMax === 0) {
+      this.fault("the controller's frames are too small: " + challenge.frameMax);
+      return;
+    }
+    this.sendControl({
+      kind: KIND_PROOF,
+      proof: dialerProof(hmac, key, ROLE_SERVER, id, this.nonce, challenge.nonce),
+    });
+    this.decoder!.setPayloadMax(payloadMax);
+    this.sessionId = challenge.sessionId;
+    this.sessionText = sessionKey(challenge.sessionId, 0);
+    this.release.clear();
+    this.release.payloadMax = payloadMax;
+    this.release.replyWindow =
+      challenge.windowBytes > 0 ? challenge.windowBytes : this.config.limits.replyWindowBytes;
+    this.phase = "up";
+    this.pauseMs = this.config.limits.redialMinMs;
+    this.refusedBefore = "";
+    const heartbeat = this.events.heartbeat(this.nowMs);
+    this.sendControl({ kind: KIND_REPORT, heartbeat });
+    if (this.config.preset) {
+      this.sendControl({ kind: KIND_ANNOUNCE, id: this.config.id, uptimeMs: heartbeat.uptimeMs });
+    }
+    if (this.roles.epoch() > 0) this.release.tellEpoch(this.roles.epoch());
+    if (this.roles.adopting !== undefined) this.decoder!.park();
+    this.ports.note("info", "controller-link-up");
+  }
+
+  // --- input --------------------------------------------------------------------------------------
+
+  onBytes(bytes: Uint8Array, start: number, end: number, nowMs: number): void {
+    this.nowMs = nowMs;
+    this.heardMs = nowMs;
+    const fault = this.decoder!.feed(bytes, start, end);
+    if (fault !== "") this.drop(fault, nowMs);
+  }
+
+  onClosed(nowMs: number): void {
+    this.forget(nowMs);
+    this.ports.note("info", "controller-link-down");
+  }
+
+  private readonly onFrame = (
+    type: number,
+    flags: number,
+    id: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void => {
+    if (this.phase !== "up") {
+      this.onGreeting(type, bytes, start, end);
+      return;
+    }
+    switch (type) {
+      case FRAME_COMMAND:
+        if ((flags & FLAG_MORE) !== 0 || (this.fragments.size > 0 && this.fragments.has(id))) {
+          this.onFragment(flags, id, bytes, start, end);
+        } else {
+          this.onCommand(flags, id, bytes, start, end);
+        }
+        break;
+      case FRAME_EPOCH:
+        this.streamEpoch = id;
+        break;
+      case FRAME_CREDIT:
+        if (end - start !== 4) this.fault("credit of " + (end - start) + " bytes");
+        else this.release.credit(id, readU32(bytes, start));
+        break;
+      case FRAME_ABORT:
+        this.forgetFragments(id);
+        this.release.abort(id);
+        break;
+      case FRAME_CONTROL:
+        this.onControl(bytes, start, end);
+        break;
+      default:
+        this.fault("frame of type " + type);
+    }
+  };
+
+  private onGreeting(type: number, bytes: Uint8Array, start: number, end: number): void {
+    const message = type === FRAME_CONTROL ? decodeControl(bytes, start, end) : undefined;
+    if (message === undefined || isMalformed(message)) {
+      this.fault("no challenge: " + (message === undefined ? "frame " + type : message.malformed));
+      return;
+    }
+    if ((message as ControlMessage).kind === KIND_CHALLENGE) {
+      this.onChallenge(message as Challenge);
+      return;
+    }
+    if ((message as ControlMessage).kind === KIND_REFUSE) {
+      this.onRefused((message as { text: string }).text);
+      return;
+    }
+    this.fault("no challenge");
+  }
+
+  private onRefused(text: string): void {
+    // Said once: it is repeated with every attempt.
+    if (text !== this.refusedBefore) {
+      this.refusedBefore = text;
+      this.ports.note("error", "refused-by-controller", { text });
+    }
+    this.pauseMs = this.config.limits.redialMaxMs;
+    this.drop("refused: " + text, this.nowMs);
+  }
+
+  /** Why the controller does not let this server in; "" when it does. */
+  refused(): string {
+    return this.refusedBefore;
+  }
+
+  private onControl(bytes: Uint8Array, start: number, end: number): void {
+    const message = decodeControl(bytes, start, end);
+    if (isMalformed(message)) {
+      if (message.malformed !== UNKNOWN_KIND) this.fault(message.malformed);
+      return;
+    }
+    switch (message.kind) {
+      case KIND_RECORD:
+        this.events.onRecord(message, this.nowMs);
+        break;
+      case KIND_PASSED:
+        this.events.onPassed(message.epoch, this.nowMs);
+        break;
+      case KIND_REFUSE:
+        this.onRefused(message.text);
+        break;
+      case KIND_GOODBYE:
+        this.ports.note("info", "controller-goodbye", { text: message.text });
+        break;
+      default:
+        this.fault("unexpected message on the controller link");
+    }
+  }
+
+  /** A record is being put on disk: what comes next waits for it. */
+  park(): void {
+    this.decoder?.park();
+  }
+
+  /** The record holds. Pending replies of a server that still leads are answered in the new epoch. */
+  adopted(stillLeads: boolean, nowMs: number): void {
+    if (!stillLeads) this.release.drop();
+    if (this.phase === "up") this.release.tellEpoch(this.roles.epoch());
+    this.resume(nowMs);
+  }
+
+  resume(nowMs: number): void {
+    if (this.decoder === undefined) return;
+    this.nowMs = nowMs;
+    const fault = this.decoder.resume();
+    if (fault !== "") this.drop(fault, nowMs);
+  }
+
+  // --- commands -----------------------------------------------------------------------------------
+
+  private onFragment(
+    flags: number,
+    id: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    let held = this.fragments.get(id);
+    if (held === undefined) {
+      held = { flags, parts: [], bytes: 0 };
+      this.fragments.set(id, held);
+    }
+    held.parts.push(bytes.slice(start, end));
+    held.bytes += end - start;
+    this.fragmentBytes += end - start;
+    if (this.fragmentBytes > this.config.limits.windowBytes) {
+      this.fault("more than the window of " + this.config.limits.windowBytes + " bytes");
+      return;
+    }
+    if ((flags & FLAG_MORE) !== 0) return;
+    this.forgetFragments(id);
+    const whole = new Uint8Array(held.bytes);
+    let at = 0;
+    for (const part of held.parts) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    // ORDERED may be set on the last fragment only: that is when the command takes its place.
+    this.onCommand(held.flags | (flags & FLAG_ORDERED), id, whole, 0, whole.length);
+  }
+
+  private forgetFragments(id: number): void {
+    const held = this.fragments.get(id);
+    if (held === undefined) return;
+    this.fragmentBytes -= held.bytes;
+    this.fragments.delete(id);
+  }
+
+  private onCommand(
+    flags: number,
+    id: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    const { roles, release, runner } = this;
+    const ordered = (flags & FLAG_ORDERED) !== 0;
+    const isQuery = (flags & FLAG_CLASS_MASK) === CLASS_QUERY;
+    this.commands++;
+    if (this.streamEpoch !== roles.epoch() || this.streamEpoch === 0) {
+      this.refuse(id, ordered, REFUSED_EPOCH, "this server is in epoch " + roles.epoch());
+      return;
+    }
+    const { duties } = roles;
+    if (
+      isQuery && (flags & FLAG_TXN) === 0
+        ? duties.reads === "never" ||
+          (duties.reads === "in session" && !this.events.readsInSession())
+        : !duties.writes
+    ) {
+      this.refuse(id, ordered, REFUSED_ROLE, "this server is " + roles.state());
+      return;
+    }
+    const { limits } = this.config;
+    if (
+      release.heldBytes > limits.heldReplyBytesMax ||
+      release.waiting() >= limits.heldRepliesMax
+    ) {
+      this.refuse(id, ordered, REFUSED_BUSY, "too many replies wait");
+      return;
+    }
+    let at = start;
+    runner.begin();
+    if ((flags & FLAG_SESSION) !== 0) {
+      if (end - start < SESSION_PREFIX_BYTES) {
+        this.fault("command without its session prefix");
+        return;
+      }
+      at += SESSION_PREFIX_BYTES;
+    }
+    const ran =
+      (flags & FLAG_TXN) !== 0
+        ? this.runTransaction(flags, id, ordered, bytes, start, at, end)
+        : this.runCommand(flags, id, ordered, bytes, start, at, end);
+    if (ran === RAN_DONE) {
+      const { reply } = runner;
+      release.reply(id, ordered, runner.need, OUTCOME_ANSWER, reply.bytes, 0, reply.length);
+    } else if (ran === RAN_JOB) {
+      const open = release.hold(id, ordered);
+      this.jobs.add(runner.job!, (reply) =>
+        release.resolve(open, this.events.logEnd(), OUTCOME_ANSWER, reply),
+      );
+    } else if (ran === RAN_PAST_DUE) {
+      const open = release.hold(id, ordered);
+      const command = bytes.slice(at, end);
+      if (!this.events.forwardRead(command, open, release, this.nowMs)) {
+        release.resolve(open, 0, OUTCOME_REFUSED, this.reason(REFUSED_ROLE, "no primary to ask"));
+      }
+    } else if (ran > 0) {
+      this.answerText(id, ordered, OUTCOME_UNKNOWN, runner.why);
+    }
+  }
+
+  /** @returns RAN_*, or -1 when it has been answered or the link is gone */
+  private runCommand(
+    flags: number,
+    id: number,
+    ordered: boolean,
+    bytes: Uint8Array,
+    prefix: number,
+    start: number,
+    end: number,
+  ): number {
+    const { parser, runner } = this;
+    parser.feed(bytes, start, end);
+    if (parser.next() !== PARSED_COMMAND || parser.rangeEnd - parser.rangeStart !== end - start) {
+      return this.notOneCommand();
+    }
+    if (this.lies(flags, parser)) return this.refuseLie(id, ordered);
+    if (this.jobs.full() && (flags & FLAG_CLASS_MASK) === CLASS_QUERY) {
+      this.refuse(id, ordered, REFUSED_BUSY, "too many long commands run");
+      this.endParse();
+      return -1;
+    }
+    const ran = this.inSession(flags, bytes, prefix)
+      ? runner.run(parser, this.nowMs)
+      : runner.refusal;
+    // The payload is the caller's buffer; the parser lets go of it.
+    parser.next();
+    return ran;
+  }
+
+  private runTransaction(
+    flags: number,
+    id: number,
+    ordered: boolean,
+    bytes: Uint8Array,
+    prefix: number,
+    start: number,
+    end: number,
+  ): number {
+    const { parser, runner } = this;
+    const commands: CommandView[] = [];
+    let lies = false;
+    let parsed = 0;
+    parser.feed(bytes, start, end);
+    while (parser.next() === PARSED_COMMAND) {
+      parsed += parser.rangeEnd - parser.rangeStart;
+      if (this.lies(flags, parser)) lies = true;
+      commands.push({
+        bytes: parser.bytes,
+        count: parser.count,
+        starts: parser.starts.slice(0, parser.count),
+        ends: parser.ends.slice(0, parser.count),
+      });
+    }
+    if (parsed !== end - start || parser.heldBytes() > 0) return this.notOneCommand();
+    if (lies) return this.refuseLie(id, ordered);
+    return this.inSession(flags, bytes, prefix)
+      ? runner.runAll(commands, this.nowMs)
+      : runner.refusal;
+  }
+
+  private inSession(flags: number, bytes: Uint8Array, prefix: number): boolean {
+    if ((flags & FLAG_SESSION) === 0 || (flags & FLAG_CLASS_MASK) === CLASS_QUERY) return true;
+    const id = sessionKey(bytes, prefix);
+    const kind = id === this.sessionText ? SESSION_CONTROLLER : SESSION_CLIENT;
+    const number = prefixNumber(bytes, prefix);
+    return this.runner.session(id, kind, number, prefixBelow(bytes, prefix), this.nowMs);
+  }
+
+  /** The header says query, the command is not: it might run on a standby, or beside the order of writes. */
+  private lies(flags: number, command: CommandView): boolean {
+    return (
+      (flags & FLAG_CLASS_MASK) === CLASS_QUERY && this.executor.classOf(command) !== CLASS_QUERY
+    );
+  }
+
+  private refuseLie(id: number, ordered: boolean): number {
+    this.refuse(id, ordered, REFUSED_CLASS, "the command is no query, as its header says");
+    this.endParse();
+    return -1;
+  }
+
+  private endParse(): void {
+    if (this.parser.hasMore() || this.parser.heldBytes() > 0) this.parser = this.makeParser();
+    else this.parser.next();
+  }
+
+  /** Clients' bytes: what is wrong with them is the client's affair, not the controller's. */
+  private notOneCommand(): number {
+    const { runner, parser } = this;
+    runner.begin();
+    writeError(
+      runner.reply,
+      parser.problem !== "" ? parser.problem : "ERR Protocol error: not one whole command",
+    );
+    this.parser = this.makeParser();
+    return RAN_DONE;
+  }
+
+  private reason(code: number, text: string): Uint8Array {
+    const sink = this.reasonSink;
+    sink.length = 0;
+    sink.bytes[0] = code;
+    sink.length = 1;
+    putText(sink, text);
+    return sink.bytes.slice(0, sink.length);
+  }
+
+  private refuse(id: number, ordered: boolean, code: number, text: string): void {
+    const payload = this.reason(code, text);
+    this.release.reply(id, ordered, 0, OUTCOME_REFUSED, payload, 0, payload.length);
+  }
+
+  private answerText(id: number, ordered: boolean, outcome: number, text: string): void {
+    const sink = makeSink(128);
+    putText(sink, text);
+    this.release.reply(id, ordered, 0, outcome, sink.bytes, 0, sink.length);
+  }
+
+  // --- output -------------------------------------------------------------------------------------
+
+  sendControl(message: ControlMessage): void {
+    const frame = frameOf(FRAME_CONTROL, 0, 0, encodeControl(message));
+    // What was gathered was said before this.
+    this.release.flush();
+    this.ports.send(this.connection, frame, 0, frame.length);
+  }
+
+  /** Rule 17's request. */
+  ask(mode: number, epoch: number, identity: Uint8Array, index: number): void {
+    if (this.phase !== "up") return;
+    this.sendControl({ kind: KIND_ASK, epoch, mode, identity, index });
+  }
+
+  // --- closing ------------------------------------------------------------------------------------
+
+  private fault(reason: string): void {
+    this.drop(reason, this.nowMs);
+  }
+
+  private drop(reason: string, nowMs: number): void {
+    const { connection } = this;
+    if (connection === NO_CONNECTION) return;
+    this.release.flush();
+    this.ports.note("warn", "controller-link-dropped", { reason });
+    this.forget(nowMs);
+    this.ports.close(connection, reason);
+  }
+
+  private forget(nowMs: number): void {
+    this.decoder?.close();
+    this.decoder = undefined;
+    this.connection = NO_CONNECTION;
+    this.phase = "down";
+    this.release.clear();
+    this.fragments.clear();
+    this.fragmentBytes = 0;
+    this.parser = this.makeParser();
+    this.later(nowMs);
+  }
+
+  // --- polls and time -----------------------------------------------------------------------------
+
+  /**
+   * A poll came. @returns false when it is not from the boot this server is linked with, so that it is
+   * not answered
+   */
+  onPoll(sessionId: Uint8Array, linkNonce: Uint8Array, nowMs: number): boolean {
+    if (this.phase !== "up") return true;
+    if (bytesEqual(sessionId, this.sessionId)) {
+      this.heardMs = nowMs;
+      this.polled = true;
+      if (bytesEqual(linkNonce, this.linkNonce())) this.strangeSinceMs = -1;
+      else if (this.strangeSinceMs < 0) this.strangeSinceMs = nowMs;
+      return true;
+    }
+    if (this.strangeSinceMs < 0) this.strangeSinceMs = nowMs;
+    return false;
+  }
+
+  tick(nowMs: number): number {
+    this.nowMs = nowMs;
+    const { limits } = this.config;
+    if (this.phase === "up") {
+      if (this.strangeSinceMs >= 0 && nowMs - this.strangeSinceMs >= limits.controllerStrangeMs) {
+        this.drop("the controller no longer knows this link", nowMs);
+      } else if (this.polled && nowMs - this.heardMs >= limits.controllerSilentMs) {
+        this.drop("the controller is silent", nowMs);
+      } else {
+        return nowMs + limits.controllerStrangeMs;
+      }
+    }
+    if (this.phase === "greeting") {
+      if (nowMs - this.openedMs < limits.handshakeMs) return this.openedMs + limits.handshakeMs;
+      this.drop("the handshake takes too long", nowMs);
+    }
+    if (this.phase === "down") {
+      if (this.roles.stopped !== "") return nowMs + limits.redialMaxMs;
+      if (nowMs < this.dialMs) return this.dialMs;
+      this.phase = "dialing";
+      this.ports.dial("controller");
+    }
+    return nowMs + limits.redialMaxMs;
+  }
+}

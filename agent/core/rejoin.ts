@@ -1,0 +1,145 @@
+/**
+ * Rejoin (rule 17): how a solo primary takes the other server back in.
+ *
+ *     alone ──in step, nearly caught up──> joining(j) ──confirmed >= j, asked on disk──> asked ──record──> alone
+ *       ^──────── lost, or no progress ───────┘                                            │
+ *                                                      lost: asks for solo, again and again ┘
+ *
+ * From `joining` on, acknowledgements need the other's confirm. Before `asked` it may be given up; after
+ * it this server stays joint, through restarts, until it adopts a higher epoch.
+ */
+import { MODE_BOTH, MODE_SOLO, bytesEqual } from "../../protocol/record.js";
+import type { AgentConfig } from "./config.js";
+import type { ControllerLink } from "./controller-link.js";
+import { DATA_SLICE } from "./group-commit.js";
+import type { GroupCommit } from "./group-commit.js";
+import type { PeerLink } from "./peer-link.js";
+import type { AgentPorts } from "./ports.js";
+import type { Roles } from "./roles.js";
+import type { PeerSession } from "./session.js";
+import type { SyncLog } from "./sync-log.js";
+
+export class Rejoin {
+  /** Log end when joining began. */
+  private joinIndex = 0;
+  private progress = 0;
+  private progressMs = 0;
+  private notBeforeMs = 0;
+  private writing = false;
+  private askedMs = -Infinity;
+  private lostSinceMs = -1;
+
+  constructor(
+    private readonly config: AgentConfig,
+    private readonly ports: AgentPorts,
+    private readonly roles: Roles,
+    private readonly log: SyncLog,
+    private readonly commit: GroupCommit,
+    private readonly session: PeerSession,
+    private readonly peer: PeerLink,
+    private readonly controller: ControllerLink,
+    /** Joining has begun or ended: what may be told changes. */
+    private readonly onJointChanged: (nowMs: number) => void,
+  ) {}
+
+  /** Rule 3: adoption clears all of it. */
+  onAdopted(): void {
+    this.writing = false;
+    this.lostSinceMs = -1;
+    this.notBeforeMs = 0;
+    this.askedMs = -Infinity;
+  }
+
+  /** The session has ended, or the peer's disk is another: before `asked` the join is over. */
+  onSessionEnded(nowMs: number): void {
+    if (this.roles.joining && this.roles.asked === undefined && !this.writing) {
+      this.giveUp("the session ended", nowMs, 0);
+    }
+  }
+
+  private giveUp(why: string, nowMs: number, pauseMs: number): void {
+    this.roles.joining = false;
+    this.notBeforeMs = nowMs + pauseMs;
+    this.ports.note("info", "join-given-up", { why });
+    this.onJointChanged(nowMs);
+  }
+
+  /** The other was lost after `asked`: only the controller can end that, with a new epoch. */
+  wantsSolo(): boolean {
+    return this.lostSinceMs >= 0;
+  }
+
+  tick(nowMs: number): number {
+    const { roles, session, config } = this;
+    const { limits } = config;
+    if (roles.state() !== "solo" || roles.adopting !== undefined) return Infinity;
+    if (roles.asked !== undefined) return this.tickAsked(nowMs);
+    if (this.writing) return Infinity;
+    if (roles.joining) {
+      if (roles.confirmed >= this.joinIndex) {
+        this.writeAsked();
+        return Infinity;
+      }
+      if (roles.confirmed > this.progress) {
+        this.progress = roles.confirmed;
+        this.progressMs = nowMs;
+      }
+      const bound = Math.min(limits.stallMs, limits.joinGiveUpMs);
+      if (!this.peer.isUp(nowMs)) this.giveUp("the peer is silent", nowMs, 0);
+      else if (nowMs - this.progressMs >= bound) {
+        this.giveUp("no progress within " + bound + " ms", nowMs, limits.joinGiveUpMs);
+      }
+      return nowMs + limits.peerHeartbeatMs;
+    }
+    if (!session.open() || nowMs < this.notBeforeMs) return Math.max(this.notBeforeMs, nowMs + 50);
+    if (this.log.end - roles.confirmed > limits.joinLagEntries) return nowMs + 50;
+    roles.joining = true;
+    this.joinIndex = this.log.end;
+    this.progress = roles.confirmed;
+    this.progressMs = nowMs;
+    this.ports.note("info", "joining", { index: this.joinIndex });
+    this.onJointChanged(nowMs);
+    return this.tick(nowMs);
+  }
+
+  private writeAsked(): void {
+    const { roles } = this;
+    this.writing = true;
+    const asked = { identity: this.session.peerIdentity!.slice(), index: this.joinIndex };
+    const { record } = roles;
+    this.commit.add({
+      name: "asked",
+      urgent: true,
+      data: DATA_SLICE,
+      fill: (writer) => {
+        // A record adopted meanwhile has cleared all of this.
+        if (roles.record === record) roles.write(writer, record, asked);
+      },
+      onFlushed: (nowMs) => {
+        this.writing = false;
+        if (roles.record !== record) return;
+        roles.asked = asked;
+        this.ports.note("info", "asked-for-both", { index: asked.index });
+        this.tickAsked(nowMs);
+      },
+    });
+  }
+
+  private tickAsked(nowMs: number): number {
+    const { roles, session, config, controller } = this;
+    const { limits } = config;
+    const asked = roles.asked!;
+    const here =
+      this.peer.isUp(nowMs) && session.open() && bytesEqual(session.peerIdentity!, asked.identity);
+    if (here) {
+      this.lostSinceMs = -1;
+    } else if (this.lostSinceMs < 0) {
+      this.lostSinceMs = nowMs;
+    }
+    if (nowMs - this.askedMs < limits.askEveryMs) return this.askedMs + limits.askEveryMs;
+    this.askedMs = nowMs;
+    const mode = here ? MODE_BOTH : MODE_SOLO;
+    controller.ask(mode, roles.epoch(), asked.identity, asked.index);
+    return nowMs + limits.askEveryMs;
+  }
+}
