@@ -214,7 +214,7 @@ export function parseConfig(raw: unknown, file: string): AgentSettings {
     bounds,
     index: index as 0 | 1,
     peerId: config.servers[1 - index]!,
-    pairKey: Buffer.from(keyText!, "hex"),
+    pairKey: new Uint8Array(Buffer.from(keyText!, "hex")),
   };
 }
 

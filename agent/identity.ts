@@ -136,12 +136,12 @@ export function readIdentity(dir: string, dataFile: string): DiskIdentity {
   }
   if (known !== undefined && fresh === "") {
     return {
-      identity: Buffer.from(known["identity"] as string, "hex"),
+      identity: new Uint8Array(Buffer.from(known["identity"] as string, "hex")),
       fresh,
       save: () => undefined,
     };
   }
-  const identity = randomBytes(IDENTITY_BYTES);
-  const text = `${JSON.stringify({ identity: identity.toString("hex"), data: mark, machine })}\n`;
+  const identity = new Uint8Array(randomBytes(IDENTITY_BYTES));
+  const text = `${JSON.stringify({ identity: Buffer.from(identity).toString("hex"), data: mark, machine })}\n`;
   return { identity, fresh, save: () => writeDurably(path, text) };
 }

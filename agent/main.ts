@@ -113,8 +113,8 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
       }
     },
     datagram: (from, bytes) => pollPort.send(from as RemoteInfo, bytes),
-    hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
-    random: (count) => randomBytes(count),
+    hmac: (key, data) => new Uint8Array(createHmac("sha256", key).update(data).digest()),
+    random: (count) => new Uint8Array(randomBytes(count)),
     setAside(name, bytes) {
       const path = writeSetAside(settings.dir, name, bytes);
       log.note("warn", "set-aside", { path });

@@ -17,7 +17,9 @@ export class PollPort {
         socket.off("error", reject);
         // A controller that is gone answers with "port unreachable": its polls will come again.
         socket.on("error", () => undefined);
-        socket.on("message", (bytes, from) => onPoll(from, bytes));
+        socket.on("message", (bytes, from) =>
+          onPoll(from, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)),
+        );
         resolve(new PollPort(socket));
       });
     });

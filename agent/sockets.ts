@@ -49,8 +49,9 @@ export class Sockets {
   private readonly freeIds: number[] = [];
   private dirty: Connection[] = [];
   private readonly servers: Server[] = [];
-  // Handed out synchronously and filled again for the next read, so one is enough for all of them.
-  private readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  // Handed out synchronously and filled again for the next read, so one is enough for all of them. Not a
+  // Buffer, whose slice() is a view: what the core keeps with slice() must be a copy.
+  private readonly readBuffer = new Uint8Array(READ_BYTES);
   private stopped = false;
 
   constructor(private readonly events: SocketEvents) {}
@@ -166,7 +167,9 @@ export class Sockets {
     this.open[id] = connection;
     if (accepted) {
       socket.on("data", (bytes: Buffer) => {
-        if (!connection.closing) this.events.onBytes(id, bytes, 0, bytes.length);
+        if (connection.closing) return;
+        const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+        this.events.onBytes(id, plain, 0, plain.length);
       });
       socket.on("error", () => undefined);
       socket.resume();

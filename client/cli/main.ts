@@ -50,7 +50,7 @@ async function operate(dir: string, line: string): Promise<void> {
 
 const program = new Command("dyad")
   .description(
-    "Two data servers and a small controller: one address for clients, no acknowledged write lost,\n" +
+    "Two data servers and a small controller: one address for clients, no acknowledged write lost, " +
       "no stale read, a pause of milliseconds when a server fails.",
   )
   .version(version())

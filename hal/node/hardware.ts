@@ -10,6 +10,6 @@ export function nodeHardware(): Hardware {
     createTurns,
     adopt: adoptTcp,
     createDatagram,
-    hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
+    hmac: (key, data) => new Uint8Array(createHmac("sha256", key).update(data).digest()),
   };
 }

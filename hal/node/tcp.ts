@@ -14,8 +14,11 @@ const READ_BYTES = 64 * 1024;
 const LINGER_MS = 2000;
 const ACCEPT_BACKLOG = 1024;
 
-/** Handed out synchronously and filled again for the next read, so one is enough for all connections. */
-const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+/**
+ * Handed out synchronously and filled again for the next read, so one is enough for all connections.
+ * Not a Buffer, whose slice() is a view: what a core keeps with slice() must be a copy.
+ */
+const readBuffer = new Uint8Array(READ_BYTES);
 
 class Accepted implements PendingConnection {
   readonly from: string;
@@ -72,7 +75,7 @@ class NodeTcp implements TcpSocket {
     if (shared === undefined) {
       socket.on("data", (bytes: Buffer) => {
         if (this.ended) return;
-        this.chunk = bytes;
+        this.chunk = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
         options.onReadable(bytes.length);
         this.chunk = undefined;
       });

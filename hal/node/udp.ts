@@ -28,7 +28,9 @@ class NodeDatagram implements DatagramSocket {
       if (error.code === "ECONNREFUSED") options.onRefused();
       else if (!this.connected) this.reopen();
     });
-    socket.on("message", (bytes) => options.onReadable(bytes));
+    socket.on("message", (bytes) =>
+      options.onReadable(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)),
+    );
     socket.connect(options.port, options.host, () => {
       this.connected = true;
     });
