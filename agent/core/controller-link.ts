@@ -517,7 +517,7 @@ export class ControllerLink {
       this.endParse();
       return -1;
     }
-    const ran = this.inSession(flags, bytes, prefix)
+    const ran = this.inSession(flags, id, bytes, prefix)
       ? runner.run(parser, this.nowMs)
       : runner.refusal;
     // The payload is the caller's buffer; the parser lets go of it.
@@ -551,13 +551,24 @@ export class ControllerLink {
     }
     if (parsed !== end - start || parser.heldBytes() > 0) return this.notOneCommand();
     if (lies) return this.refuseLie(id, ordered);
-    return this.inSession(flags, bytes, prefix)
+    return this.inSession(flags, id, bytes, prefix)
       ? runner.runAll(commands, this.nowMs)
       : runner.refusal;
   }
 
-  private inSession(flags: number, bytes: Uint8Array, prefix: number): boolean {
-    if ((flags & FLAG_SESSION) === 0 || (flags & FLAG_CLASS_MASK) === CLASS_QUERY) return true;
+  /** @returns whether the command is to be run; else its reply is made */
+  private inSession(flags: number, id: number, bytes: Uint8Array, prefix: number): boolean {
+    if ((flags & FLAG_CLASS_MASK) === CLASS_QUERY) return true;
+    if ((flags & FLAG_SESSION) === 0) return this.inControllersSession(id);
+    return this.inNamedSession(bytes, prefix);
+  }
+
+  /** A plain client's change: the controller is its session, and the id it keeps when asked again its number. */
+  private inControllersSession(id: number): boolean {
+    return this.runner.session(this.sessionText, SESSION_CONTROLLER, id, 0, this.nowMs);
+  }
+
+  private inNamedSession(bytes: Uint8Array, prefix: number): boolean {
     const id = sessionKey(bytes, prefix);
     const kind = id === this.sessionText ? SESSION_CONTROLLER : SESSION_CLIENT;
     const number = prefixNumber(bytes, prefix);
