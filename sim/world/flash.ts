@@ -13,6 +13,8 @@ export class Flash {
   writeMinMs = 0.1;
   writeMaxMs = 1;
   failNext = false;
+  /** A write has failed, and nobody has looked yet. */
+  failed = false;
   writes = 0;
   /** Told when a write begins: faults aim at it. */
   onWrite: (() => void) | undefined;
@@ -43,6 +45,7 @@ export class Flash {
       this.writing = undefined;
       if (this.failNext) {
         this.failNext = false;
+        this.failed = true;
         done("the flash did not take it");
         return;
       }
