@@ -115,6 +115,11 @@ export class Context {
     return latin1(this.bytes, this.starts[index]!, this.ends[index]!);
   }
 
+  /** An argument as error texts show it: up to a zero byte, as C prints it. */
+  shown(index: number): string {
+    return this.text(index).split("\0", 1)[0]!;
+  }
+
   length(index: number): number {
     return this.ends[index]! - this.starts[index]!;
   }

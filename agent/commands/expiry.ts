@@ -15,7 +15,7 @@ function parseCondition(c: Context): string | undefined {
     else if (c.is(i, "xx")) condition.xx = true;
     else if (c.is(i, "gt")) condition.gt = true;
     else if (c.is(i, "lt")) condition.lt = true;
-    else return `ERR Unsupported option ${c.text(i)}`;
+    else return `ERR Unsupported option ${c.shown(i)}`;
   }
   if (condition.nx && (condition.xx || condition.gt || condition.lt)) {
     return "ERR NX and XX, GT or LT options at the same time are not compatible";

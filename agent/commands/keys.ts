@@ -300,7 +300,7 @@ const object: CommandRun = (c) => {
       );
     return undefined;
   }
-  return `ERR unknown subcommand '${c.text(1)}'. Try OBJECT HELP.`;
+  return `ERR unknown subcommand '${c.shown(1).slice(0, 128)}'. Try OBJECT HELP.`;
 };
 
 /** The name Redis would likely give; nothing here is stored in that way. */

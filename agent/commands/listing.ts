@@ -16,7 +16,9 @@ export interface ScanOptions {
 
 /** The cursor an argument gives; one that was never given out scans nothing. @returns -1 when it is none */
 export function parseCursor(c: Context, at: number): number {
-  const given = c.text(at);
+  // As strtoul reads it: up to a zero byte, and nothing at all is 0.
+  const given = c.text(at).split("\0", 1)[0]!;
+  if (given === "") return 0;
   if (!/^[+-]?\d+$/.test(given)) return -1;
   const exact = BigInt(given);
   if (exact > 18446744073709551615n) return -1;
