@@ -11,7 +11,7 @@ import { loadPermille } from "./load.js";
 import type { Order } from "./operator.js";
 import { idOf, otherOf, recordText } from "./pair.js";
 import type { Pair } from "./pair.js";
-import { LEVEL_DEBUG, LEVEL_INFO } from "./trace.js";
+import { LEVEL_DEBUG } from "./trace.js";
 import type { Trace } from "./trace.js";
 import { IDENTITY_BYTES, formatHex, parseHex } from "../../protocol/record.js";
 import type { ServerIndex } from "../../protocol/record.js";
@@ -61,17 +61,16 @@ export function wrap(text: string, columns: number): string[] {
   return lines;
 }
 
-function joined(lines: string[]): string {
-  let text = "";
-  let count = 0;
-  for (let i = 0; i < lines.length && count < CONSOLE_LINES_MAX; i++) {
+/** Lines cut to the console's width; of too many, the first ones, or with `newest` the last ones, are kept. */
+function joined(lines: string[], newest: boolean): string {
+  const rows: string[] = [];
+  for (let i = 0; i < lines.length; i++) {
     const cut = wrap(lines[i], CONSOLE_COLUMNS);
-    for (let j = 0; j < cut.length && count < CONSOLE_LINES_MAX; j++) {
-      text += (count === 0 ? "" : "\n") + cut[j];
-      count++;
-    }
+    for (let j = 0; j < cut.length; j++) rows.push(cut[j]);
   }
-  return text;
+  const excess = rows.length - CONSOLE_LINES_MAX;
+  if (excess <= 0) return rows.join("\n");
+  return (newest ? rows.slice(excess) : rows.slice(0, CONSOLE_LINES_MAX)).join("\n");
 }
 
 /** The words of a line, split at spaces. */
@@ -295,9 +294,8 @@ export function createConsole(host: ConsoleHost): (line: string, now: number) =>
     if (words.length === 0) return "";
     const lines = answer(words, now);
     // One line of JSON is for programs: it is neither wrapped nor cut.
-    return words[0] === "status" && words[1] === "json" ? lines[0] : joined(lines);
+    return words[0] === "status" && words[1] === "json"
+      ? lines[0]
+      : joined(lines, words[0] === "events" || words[0] === "log");
   };
 }
-
-/** Levels a console shows as they happen. */
-export const CONSOLE_LEVEL = LEVEL_INFO;

@@ -426,7 +426,7 @@ export function createController(
     pair.writing = undefined;
     pair.epochHeard = record!.epoch;
     if (alarmPending !== "") {
-      move("persistedStopped", "ALARM: " + alarmPending, now);
+      move("persistedStopped", "this controller has stopped and acts as wiped", now);
       stop(alarmPending, now);
       return;
     }
@@ -470,7 +470,7 @@ export function createController(
       move("alarm", text, now);
       return;
     }
-    move("alarm", "ALARM: " + text, now);
+    move("alarm", "this controller has stopped and acts as wiped", now);
     stop(text, now);
   }
 
@@ -499,7 +499,8 @@ export function createController(
       faults[i] = "";
       const server: ServerIndex = i === 0 ? 0 : 1;
       note(LEVEL_WARN, "peer fault", idOf(pair, server) + ": " + reason, now);
-      links.drop(server, REFUSE_MALFORMED, reason, false, now);
+      // No refusal: on a new link everything is asked again, and the sooner the better.
+      links.drop(server, 0, reason, false, now);
     }
     if (idsUsedUp) renewSession(now);
     if (!dirty) return;
@@ -693,7 +694,10 @@ export function createController(
   function stepFresh(now: number): void {
     const record = pair.record!;
     const view = pair.servers[record.primary];
-    if (view.said === undefined || !recordsEqual(view.said.record, record)) return;
+    if (view.said === undefined || !recordsEqual(view.said.record, record)) {
+      deadlines.clear(SETTLE);
+      return;
+    }
     if (!deadlines.isSet(SETTLE)) deadlines.set(SETTLE, now + 2 * t.failureMs);
     if (!deadlines.due(SETTLE, now)) return;
     if (view.answered) becamePassed();
@@ -872,7 +876,7 @@ export function createController(
     if (pair.state === "draining") return "a switchover is under way";
     const record = pair.record!;
     drainBecause =
-      "the operator switched over from " +
+      "the operator asked for a switchover from " +
       idOf(pair, record.primary) +
       " to " +
       idOf(pair, otherOf(record.primary));

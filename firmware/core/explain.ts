@@ -8,8 +8,8 @@ import type { Pair } from "./pair.js";
 import { whyNotJoined } from "./rejoin.js";
 import { STATES } from "./role-table.js";
 import { outOfSync } from "./sync-state.js";
-import { MODE_BOTH, formatHex } from "../../protocol/record.js";
-import type { ServerIndex } from "../../protocol/record.js";
+import { MODE_BOTH, MODE_SOLO, formatHex } from "../../protocol/record.js";
+import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 function meaningOf(pair: Pair): string {
   for (let i = 0; i < STATES.length; i++) {
@@ -21,15 +21,65 @@ function meaningOf(pair: Pair): string {
 /** One sentence for `status`: why things are as they are. */
 export function whyText(pair: Pair): string {
   let text = pair.because;
-  if (pair.waits !== "" && pair.waits !== pair.because) text += "; waits: " + pair.waits;
-  if (pair.alarm !== "") text = "ALARM: " + pair.alarm + "; " + text;
-  return text;
+  const record = pair.record;
+  if (record === undefined || pair.state === "waiting") {
+    if (pair.waits !== "") text += "; waits: " + pair.waits;
+    if (record !== undefined && record.mode === MODE_SOLO)
+      text += " (" + forceText(pair, record) + ")";
+  } else if (pair.state === "stranded") {
+    text += "; " + strandedText(pair, record);
+  } else if (pair.state === "dark") {
+    text += ", and " + notNamedText(pair, record);
+  } else if (pair.state === "both") {
+    const apart = outOfSync(record, pair.servers[otherOf(record.primary)]);
+    if (apart !== "") text += "; not in sync: " + apart;
+  }
+  return pair.alarm === "" ? text : "ALARM: " + pair.alarm + "; " + text;
+}
+
+/** Record solo(X) without X: what is known, and what `force` would lose. */
+function strandedText(pair: Pair, record: RoleRecord): string {
+  const id = idOf(pair, record.primary);
+  return (
+    "only " +
+    id +
+    " is known to hold every acknowledged write, so nobody else is named (" +
+    forceText(pair, record) +
+    ")"
+  );
+}
+
+function forceText(pair: Pair, record: RoleRecord): string {
+  return (
+    "force " +
+    idOf(pair, otherOf(record.primary)) +
+    " would lose what " +
+    idOf(pair, record.primary) +
+    " acknowledged alone"
+  );
+}
+
+/** Why the standby does not take over in record both. */
+function notNamedText(pair: Pair, record: RoleRecord): string {
+  const view = pair.servers[otherOf(record.primary)];
+  const gone = goneText(pair, record, view.index);
+  if (gone !== "") return gone;
+  if (!view.linked) return view.id + " is not connected";
+  if (view.said !== undefined && view.said.copying) return view.id + " holds only part of a copy";
+  return view.id + " answers no poll";
 }
 
 /** What clients are told when there is no primary to ask. */
 export function clientText(pair: Pair): string {
   if (pair.state === "writing") return "roles are changing";
   if (pair.state === "draining") return "a planned switchover is under way";
+  const record = pair.record;
+  if (record !== undefined && pair.state === "dark") {
+    return pair.because + ", and " + notNamedText(pair, record);
+  }
+  if (record !== undefined && pair.state === "stranded") {
+    return "only " + idOf(pair, record.primary) + " has every write, and " + pair.because;
+  }
   return pair.waits !== "" ? pair.waits : pair.because;
 }
 
@@ -60,12 +110,13 @@ export function waitingText(pair: Pair): string {
     case "draining":
       return "open commands to be answered";
     case "dark":
+      return primary + " or " + idOf(pair, other) + " (" + notNamedText(pair, record) + ")";
     case "stranded":
       return primary + " to come back with its disk (" + primaryFailedText(pair, record) + ")";
     case "solo": {
       const away = goneText(pair, record, other);
       if (!pair.servers[other].linked) {
-        return away === "" ? idOf(pair, other) + " to connect" : idOf(pair, other) + ": " + away;
+        return idOf(pair, other) + " to come back" + (away === "" ? "" : " (" + away + ")");
       }
       return idOf(pair, other) + " to be brought up to date (" + whyNotJoined(pair, record) + ")";
     }
@@ -89,13 +140,16 @@ function changeText(pair: Pair): string[] {
         "a failure of " + primary + " (" + other + " takes over), or of " + other,
         "the operator's switchover",
       ];
-    case "solo":
-      return pair.fresh
-        ? ["a failure of " + primary + " before its first answer: " + other + " takes over"]
-        : [
-            "only " + primary + "'s own request, once " + other + " holds everything",
-            "a failure of " + primary + " leaves nobody: " + other + " lacks its writes",
-          ];
+    case "solo": {
+      const back = pair.servers[otherOf(record.primary)];
+      const mayTakeBack = pair.fresh && back.linked && !hasOtherDisk(record, back);
+      return [
+        "only " + primary + "'s own request, once " + other + " holds everything",
+        mayTakeBack
+          ? "a failure of " + primary + " before its first answer: " + other + " takes over"
+          : "a failure of " + primary + " leaves nobody: " + other + " may lack its writes",
+      ];
+    }
     case "dark":
       return [primary + " answers, or " + other + " answers with the disk of the record"];
     case "stranded":
@@ -140,7 +194,7 @@ export function serverText(pair: Pair, server: ServerIndex): string {
   const said = view.said;
   let text = "Server " + view.id + ": " + roleOf(pair, server);
   if (!view.linked) text += ", not connected";
-  if (view.fault !== 0 && record !== undefined) text += ", " + goneText(pair, record, server);
+  if (view.fault !== 0 && record !== undefined) text += "; " + goneText(pair, record, server);
   if (view.linked && view.fault === 0 && view.polledAt > view.lastSaidAt + 500) {
     text += ", answers no poll (is its poll port reachable?)";
   }

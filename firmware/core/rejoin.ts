@@ -6,7 +6,7 @@
  * solo(X). The request counts only when it carries exactly the record's epoch and stands in the answer to
  * the latest poll, so X has just answered with its own disk.
  */
-import { idOf, isGone, mayBeNamed, nextRecord, otherOf, withIdentity } from "./pair.js";
+import { idOf, mayBeNamed, nextRecord, otherOf, withIdentity } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import {
   MODE_BOTH,
@@ -59,10 +59,4 @@ export function whyNotJoined(pair: Pair, record: RoleRecord): string {
   }
   if (joined.said.copying) return joined.id + " still holds only part of a copy";
   return "";
-}
-
-/** Whether `isGone` of the joining server matters to people in mode solo. */
-export function isAway(pair: Pair, record: RoleRecord): boolean {
-  const view = pair.servers[otherOf(record.primary)];
-  return !view.linked && isGone(record, view);
 }

@@ -166,7 +166,7 @@ describe("a server that breaks the protocol of replies", () => {
     const pair = FakePair.serving();
     pair.forward.events.onPeerFault(0, "reply 7 came before the one to an earlier command");
     pair.run(100);
-    expect(pair.a.refusals[0]!.text).toContain("reply 7");
+    expect(pair.notes.find((note) => note.event === "peer fault")!.text).toContain("reply 7");
     expect(pair.a.dials).toBe(2);
     expect(pair.written).toEqual([]);
   });
