@@ -159,6 +159,7 @@ export class KeyspaceState implements Keyspace {
   private doneToken = 0;
   private readonly tokens = new Map<number, Version[]>();
   private drops: Drop[] = [];
+  private dropsHead = 0;
   private epoch = 0;
   private nextCounter = 1;
   private storedCounter = 1;
@@ -190,6 +191,7 @@ export class KeyspaceState implements Keyspace {
     this.nextCounter = next === undefined ? 1 : getU48(next, 0);
     this.storedCounter = this.nextCounter;
     this.drops = [];
+    this.dropsHead = 0;
     let from = DROP_FROM;
     for (;;) {
       const rows = this.store.range("meta", from, DROP_TO, 1000);
@@ -332,7 +334,8 @@ export class KeyspaceState implements Keyspace {
     }
     this.trimVersions();
     const rows = budget < DROP_ROWS_MAX ? budget : DROP_ROWS_MAX;
-    if (rows > 0 && this.drops.length > 0 && this.removeDropped(writer, rows, token)) wrote = true;
+    if (rows > 0 && this.dropsHead < this.drops.length && this.removeDropped(writer, rows, token))
+      wrote = true;
     if (this.nextCounter !== this.storedCounter && wrote) {
       const bytes = new Uint8Array(6);
       putU48(bytes, 0, this.nextCounter);
@@ -368,7 +371,7 @@ export class KeyspaceState implements Keyspace {
   }
 
   overlaySize(): number {
-    return this.waiting + this.inFlight + this.drops.length;
+    return this.waiting + this.inFlight + this.drops.length - this.dropsHead;
   }
 
   private forget(item: Item): void {
@@ -481,8 +484,11 @@ export class KeyspaceState implements Keyspace {
         writer.clear("data");
         writer.clear("field");
         writer.clear("expiry");
-        for (const drop of this.drops) writer.del("meta", dropKey(drop.id));
+        for (let i = this.dropsHead; i < this.drops.length; i++) {
+          writer.del("meta", dropKey(this.drops[i]!.id));
+        }
         this.drops = [];
+        this.dropsHead = 0;
         return;
       case VERSION_DROP:
         writer.put("meta", dropKey(version.id!), NO_BYTES);
@@ -537,8 +543,8 @@ export class KeyspaceState implements Keyspace {
   private removeDropped(writer: StoreWriter, budget: number, token: number): boolean {
     let left = budget;
     let wrote = false;
-    while (left > 0 && this.drops.length > 0) {
-      const drop = this.drops[0]!;
+    while (left > 0 && this.dropsHead < this.drops.length) {
+      const drop = this.drops[this.dropsHead]!;
       if (drop.after > this.doneToken || drop.after === token) break;
       const rows = this.store.range("field", drop.from, fieldEnd(drop.id), left);
       for (const { key } of rows) writer.del("field", key);
@@ -549,7 +555,11 @@ export class KeyspaceState implements Keyspace {
       }
       left -= rows.length + 1;
       writer.del("meta", dropKey(drop.id));
-      this.drops.shift();
+      this.dropsHead++;
+    }
+    if (this.dropsHead > 1024 && this.dropsHead * 2 > this.drops.length) {
+      this.drops = this.drops.slice(this.dropsHead);
+      this.dropsHead = 0;
     }
     return wrote;
   }
