@@ -105,6 +105,9 @@ export class FakeServer {
   dials = 0;
   redialMs = 10;
   polls = 0;
+  /** When it last answered a poll, and with which disk. */
+  answeredAt = -Infinity;
+  answeredDisk = filled(16, 0);
   private decoder: FrameDecoder | undefined;
 
   constructor(
@@ -257,6 +260,8 @@ export class FakeServer {
     const poll = decodePoll(bytes, 0, bytes.length);
     if (isMalformed(poll)) throw new Error(poll.malformed);
     this.polls++;
+    this.answeredAt = world.now;
+    this.answeredDisk = this.identity;
     const answer = encodeHeartbeat(this.heartbeat(poll.counter));
     world.later(WIRE_MS, () => {
       if (this.udp) world.core?.onHeartbeat(this.index, answer, world.now);
@@ -388,6 +393,8 @@ export class FakePair {
   persistMs = 0.2;
   written: RoleRecord[] = [];
   pendingWrite: Uint8Array | undefined;
+  /** Told when a write begins. */
+  onPersist: (begun: RoleRecord) => void = () => {};
   notes: Note[] = [];
   resets: string[] = [];
   config: CoreConfig;
@@ -474,6 +481,7 @@ export class FakePair {
         const copy = bytes.slice();
         if (this.pendingWrite !== undefined) throw new Error("two writes at once");
         this.pendingWrite = copy;
+        this.onPersist(decode(copy)!);
         this.log.push(`persist ${formatRecord(decode(copy))}`);
         if (this.persistMs !== Infinity) this.later(this.persistMs, () => this.endWrite(boot));
       },
