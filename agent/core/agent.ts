@@ -591,6 +591,8 @@ class Agent implements AgentCore {
       nowMs,
     );
     this.table.touchAll(nowMs);
+    // A read that waited for an entry that was set aside would wait until the log is that long again.
+    this.dirty.cutTo(this.log.end);
   }
 
   private onFollowing(copy: boolean, nowMs: number): void {
@@ -607,6 +609,7 @@ class Agent implements AgentCore {
   private onCopyWhole(): void {
     if (!this.session.ready()) return;
     this.session.copyDone();
+    this.dirty.cutTo(this.log.end);
     this.commit.confirmedHigh = Math.max(this.commit.confirmedHigh, this.log.end);
     this.ports.note("info", "copy-whole", { index: this.log.end });
   }

@@ -482,9 +482,9 @@ export class ControllerLink {
       release.reply(id, ordered, runner.need, OUTCOME_ANSWER, reply.bytes, 0, reply.length);
     } else if (ran === RAN_JOB) {
       const open = release.hold(id, ordered);
-      this.jobs.add(runner.job!, (reply) =>
-        release.resolve(open, this.events.logEnd(), OUTCOME_ANSWER, reply),
-      );
+      // It tells of the data as it was when the command came.
+      const need = this.events.logEnd();
+      this.jobs.add(runner.job!, (reply) => release.resolve(open, need, OUTCOME_ANSWER, reply));
     } else if (ran === RAN_PAST_DUE) {
       const open = release.hold(id, ordered);
       const command = bytes.slice(at, end);

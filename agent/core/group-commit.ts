@@ -66,6 +66,15 @@ export function readStateRow(store: Store): StateRow {
   };
 }
 
+/** What a disk confirmed under another identity binds this one to nothing (rule 8). */
+export function forgetConfirmed(store: Store, writer: StoreWriter): void {
+  const row = store.get("meta", META_STATE);
+  if (row === undefined) return;
+  const forgotten = new Uint8Array(row);
+  writeU48(forgotten, 19, 0);
+  writer.put("meta", META_STATE, forgotten);
+}
+
 export class GroupCommit {
   /** A commit is on its way. */
   inFlight = false;

@@ -446,6 +446,12 @@ export class DirtyKeys {
     if (this.olderLast <= watermark) this.older.clear();
   }
 
+  /** The log ends here now: what lay above is gone, and everything that is left may have been touched. */
+  cutTo(end: number): void {
+    this.clear();
+    this.floor = end;
+  }
+
   size(): number {
     return this.recent.size + this.older.size;
   }

@@ -24,7 +24,7 @@ import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 import { isMalformed } from "../../protocol/malformed.js";
 import type { Store, StoreWriter } from "./store.js";
 
-const META_ROLES = Uint8Array.of(114);
+export const META_ROLES = Uint8Array.of(114);
 const ROW_BYTES = RECORD_BYTES + 1 + IDENTITY_BYTES + 6;
 
 export type RoleState =

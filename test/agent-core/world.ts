@@ -351,7 +351,9 @@ export class TestServer implements AgentPorts {
     const flushed = this.holdFlush ? 0 : this.store.flush();
     this.wantedMs = this.agent.tick(this.world.nowMs);
     this.agent.endTurn(this.world.nowMs);
-    return moved || flushed > 0 || this.dials.length > 0;
+    return (
+      moved || flushed > 0 || this.dials.length > 0 || this.wantedMs <= this.world.nowMs
+    );
   }
 
   heartbeat(): Heartbeat {
@@ -577,7 +579,7 @@ export class World {
 
   settle(): void {
     let quiet = 0;
-    for (let i = 0; i < 20000; i++) {
+    for (let i = 0; i < 5000; i++) {
       if (this.round()) quiet = 0;
       else if (++quiet === 3) return;
     }
