@@ -15,6 +15,7 @@ import {
 import { join, resolve } from "node:path";
 import { askController, askNode, NotReachable } from "./ask-node.js";
 import { Failure } from "./failure.js";
+import { lockHolder } from "./lock-holder.js";
 import { parseStatus } from "./status.js";
 
 const BACKUP_MS = 3600_000;
@@ -76,12 +77,7 @@ export async function backup(dir: string, server: string | undefined, to: string
 }
 
 /** @returns what was done, for a person */
-export async function restore(
-  dir: string,
-  server: string,
-  from: string,
-  replace: boolean,
-): Promise<string> {
+export function restore(dir: string, server: string, from: string, replace: boolean): string {
   const source = resolve(from);
   if (!existsSync(join(source, MARK)) || !existsSync(join(source, STORE))) {
     throw new Failure(`${source} is no backup made by "dyad backup" (there is no ${MARK}).`);
@@ -89,7 +85,7 @@ export async function restore(
   const mark = JSON.parse(readFileSync(join(source, MARK), "utf8")) as BackupMark;
   const target = join(dir, server);
   mkdirSync(target, { recursive: true });
-  const running = await askNode(join(target, "agent.sock"), "pid", 1000).catch(() => undefined);
+  const running = lockHolder(join(target, "agent.lock"));
   if (running !== undefined) {
     throw new Failure(`Server ${server} is running (pid ${running}); stop it before a restore.`);
   }

@@ -113,7 +113,10 @@ export function addKeyCommands(program: Command, dirDefault: string): void {
       .argument("<words...>", args)
       .option("--dir <dir>", "directory of the pair", dirDefault)
       .option("--at <host:port>", "a controller's native port", parseAddress)
-      .addHelpText("after", "\nA word that begins with a dash goes after a lone --: dyad set x -- -5")
+      .addHelpText(
+        "after",
+        "\nA word that begins with a dash goes after a lone --: dyad set x -- -5",
+      )
       .action(async (words: string[], options: { dir: string; at?: Address }) => {
         const address = options.at ?? addressOf(resolve(options.dir));
         await run(name === "do" ? words : [name, ...words], address);

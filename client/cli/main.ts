@@ -203,8 +203,8 @@ program
   .requiredOption("--server <id>", "which server")
   .addOption(new Option("--dir <dir>", "directory of the pair").default(DIR_DEFAULT))
   .option("--replace", "move aside what the server holds now")
-  .action(async (options: { from: string; server: string; dir: string; replace?: boolean }) => {
-    const done = await restore(
+  .action((options: { from: string; server: string; dir: string; replace?: boolean }) => {
+    const done = restore(
       resolve(options.dir),
       options.server,
       options.from,

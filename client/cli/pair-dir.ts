@@ -46,6 +46,7 @@ export interface NodePlan {
   dir: string;
   log: string;
   socket: string;
+  lock: string;
   argv: string[];
 }
 
@@ -111,11 +112,11 @@ export function programPath(name: string): string {
   return join(dirname(fileURLToPath(import.meta.url)), name);
 }
 
-/** Where the nodes of a pair's directory answer. */
-export function nodeSockets(dir: string): { name: string; socket: string }[] {
+/** The nodes of a pair's directory and the file that says who runs them. */
+export function nodeLocks(dir: string): { name: string; lock: string }[] {
   return [
-    ...SERVER_IDS.map((id) => ({ name: id as string, socket: join(dir, id, "agent.sock") })),
-    { name: "controller", socket: join(dir, "controller", "controller.sock") },
+    ...SERVER_IDS.map((id) => ({ name: id as string, lock: join(dir, id, "agent.lock") })),
+    { name: "controller", lock: join(dir, "controller", "controller.lock") },
   ];
 }
 
@@ -168,22 +169,23 @@ export async function preparePair(
   }
   writeWhole(join(dir, "pair.json"), `${JSON.stringify(pair, null, 2)}\n`);
 
-  const node = (name: string, program: string, socket: string): NodePlan => {
+  const node = (name: string, program: string): NodePlan => {
     const config = join(dir, `${name}.json`);
     return {
       name,
       config,
       dir: join(dir, name),
       log: join(dir, "logs", `${name}.log`),
-      socket: join(dir, name, socket),
-      argv: [process.execPath, programPath(program), "--config", config],
+      socket: join(dir, name, `${program}.sock`),
+      lock: join(dir, name, `${program}.lock`),
+      argv: [process.execPath, programPath(`${program}.js`), "--config", config],
     };
   };
   const plan: PairPlan = {
     dir,
     pair,
-    controller: node("controller", "controller.js", "controller.sock"),
-    servers: [node("a", "agent.js", "agent.sock"), node("b", "agent.js", "agent.sock")],
+    controller: node("controller", "controller"),
+    servers: [node("a", "agent"), node("b", "agent")],
   };
   writeConfigs(plan, keyFile);
   return plan;

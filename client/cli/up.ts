@@ -11,10 +11,11 @@ import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs
 import { join, resolve } from "node:path";
 import { askNode, NotReachable } from "./ask-node.js";
 import { Failure } from "./failure.js";
+import { lockHolder } from "./lock-holder.js";
 import {
   type Durability,
   type NodePlan,
-  nodeSockets,
+  nodeLocks,
   type PairPlan,
   preparePair,
   shellCommand,
@@ -279,15 +280,19 @@ class Up {
     }
   }
 
+  /** The controller first: a server that stops under it would be a failure, and change the roles. */
   private async stop(): Promise<void> {
     this.stopping = true;
-    const running = this.nodes.filter((node) => !node.ended && node.process.pid !== undefined);
+    await this.stopNodes([this.plan.controller]);
+    await this.stopNodes(this.plan.servers);
+  }
+
+  private async stopNodes(plans: NodePlan[]): Promise<void> {
+    const running = this.nodes.filter(
+      (node) => plans.includes(node.plan) && !node.ended && node.process.pid !== undefined,
+    );
     const gone = running.map(
-      (node) =>
-        new Promise<void>((done) => {
-          if (node.ended) done();
-          else node.process.once("exit", () => done());
-        }),
+      (node) => new Promise<void>((done) => node.process.once("exit", () => done())),
     );
     for (const node of running) {
       node.process.kill("SIGTERM");
@@ -295,31 +300,25 @@ class Up {
       node.process.kill("SIGCONT");
     }
     // A node that was started again by its command is not a child, but it is of this pair.
-    const others = await this.restartedPids();
-    for (const pid of others) signal(pid, "SIGTERM");
+    const own = running.map((node) => node.process.pid);
+    const others = plans.filter((plan) => {
+      const pid = lockHolder(plan.lock);
+      if (pid === undefined || own.includes(pid)) return false;
+      signal(pid, "SIGTERM");
+      signal(pid, "SIGCONT");
+      return true;
+    });
     const timer = setTimeout(() => {
       for (const node of running) if (!node.ended) node.process.kill("SIGKILL");
     }, STOP_MS);
     await Promise.all(gone);
     clearTimeout(timer);
     const untilMs = Date.now() + STOP_MS;
-    for (const pid of others) {
-      while (isAlive(pid) && Date.now() < untilMs) await pause(ASK_EVERY_MS);
-      if (isAlive(pid)) signal(pid, "SIGKILL");
+    for (const { lock } of others) {
+      while (lockHolder(lock) !== undefined && Date.now() < untilMs) await pause(ASK_EVERY_MS);
+      const pid = lockHolder(lock);
+      if (pid !== undefined) signal(pid, "SIGKILL");
     }
-  }
-
-  /** Processes that answer for this pair's nodes and were not started by this one. */
-  private async restartedPids(): Promise<number[]> {
-    const pids: number[] = [];
-    for (const plan of [...this.plan.servers, this.plan.controller]) {
-      const own = this.nodes.some((node) => node.plan === plan && !node.ended);
-      if (own) continue;
-      const text = await askNode(plan.socket, "pid", 1000).catch(() => "");
-      const pid = Number(/^\d+$/.exec(text.trim())?.[0]);
-      if (Number.isSafeInteger(pid) && pid > 1) pids.push(pid);
-    }
-    return pids;
   }
 }
 
@@ -361,23 +360,14 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Two pairs on one directory would be two disks with one name. */
 async function refuseSecond(dir: string): Promise<void> {
   const untilMs = Date.now() + LEFTOVER_MS;
-  for (const { name, socket } of nodeSockets(dir)) {
-    while (await isAnswering(socket)) {
+  for (const { name, lock } of nodeLocks(dir)) {
+    for (let pid = lockHolder(lock); pid !== undefined; pid = lockHolder(lock)) {
       if (Date.now() > untilMs) {
         throw new Failure(
-          `A pair already runs in ${dir} (${name} answers). Look at it with ` +
+          `A pair already runs in ${dir} (${name} is pid ${pid}). Look at it with ` +
             `"dyad status --dir ${dir}", stop it first, or use another --dir.`,
           3,
         );

@@ -61,6 +61,8 @@ function connect(port: number): Redis {
     lazyConnect: false,
     maxRetriesPerRequest: 0,
   });
+  // A client that outlives its pair in a test has nobody to tell.
+  client.on("error", () => undefined);
   clients.push(client);
   return client;
 }
@@ -74,6 +76,11 @@ function status(dir: string): { code: number; status: Record<string, unknown> } 
     code: result.status ?? -1,
     status: text === "" ? {} : (JSON.parse(text) as Record<string, unknown>),
   };
+}
+
+function run(...args: string[]): { code: number; text: string } {
+  const result = spawnSync(process.execPath, [dyad, ...args], { encoding: "utf8" });
+  return { code: result.status ?? -1, text: `${result.stdout}${result.stderr}`.trim() };
 }
 
 function isAlive(pid: number): boolean {
@@ -200,6 +207,39 @@ describe("dyad up", { timeout: 60_000 }, () => {
     expect(await client.get("kept")).toBe("1");
     expect(await client.get("meanwhile")).toBe("2");
     expect(existsSync(b.dir)).toBe(true);
+  });
+});
+
+describe("dyad backup and restore", { timeout: 60_000 }, () => {
+  test("a backup is taken while the pair serves; restored, it is a new disk that joins and catches up", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "dyad-up-"));
+    const { line } = await startUp(dir);
+    const client = connect(line.controller.redis);
+    await client.set("in-backup", "old");
+    const to = join(dir, "backup");
+    const made = run("backup", "--dir", dir, "--server", "b", "--to", to);
+    expect(made).toMatchObject({ code: 0 });
+    expect(run("backup", "--dir", dir, "--to", to).text).toContain("exists already");
+    await client.set("in-backup", "new");
+    await client.set("after-backup", "1");
+    const identity = run("identity", "b", "--dir", dir).text;
+
+    const b = line.servers[1]!;
+    expect(run("restore", "--dir", dir, "--server", "b", "--from", to).text).toContain(
+      "is running",
+    );
+    process.kill(b.pid, "SIGKILL");
+    await until("b to be gone", () => !isAlive(b.pid));
+    expect(run("restore", "--dir", dir, "--server", "b", "--from", to).text).toContain("--replace");
+    const restored = run("restore", "--dir", dir, "--server", "b", "--from", to, "--replace");
+    expect(restored).toMatchObject({ code: 0 });
+    children.push(spawn(b.command, { shell: true, stdio: "ignore" }));
+    await until("b to be back in sync", () => status(dir).code === 0);
+    expect(run("identity", "b", "--dir", dir).text).not.toBe(identity);
+
+    process.kill(line.servers[0]!.pid, "SIGKILL");
+    expect(await client.get("in-backup")).toBe("new");
+    expect(await client.get("after-backup")).toBe("1");
   });
 });
 
