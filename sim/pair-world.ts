@@ -618,7 +618,11 @@ export class PairWorld implements ClientWorld {
   mayWait(): string {
     this.readFlash();
     const record = this.flashRecord;
-    if (record === undefined) return this.dead.size > 0 ? "flash blank and a machine dead" : "";
+    // An old board's record is found out by the first server that knows better; then it is as good as none.
+    const stale = [this.heldRecord(A), this.heldRecord(B)].some(
+      (held) => held !== undefined && record !== undefined && held.epoch > record.epoch,
+    );
+    if (record === undefined || stale) return this.dead.size > 0 ? "flash blank and a machine dead" : "";
     const lives = (index: 0 | 1): boolean =>
       !this.dead.has(index) &&
       equal(index === A ? record.identityA : record.identityB, this.disks[index].identity);

@@ -16,6 +16,7 @@ import type { Operation } from "./history.js";
 import { OK } from "./history.js";
 import type { Options } from "./options.js";
 import { drawOptions } from "./options.js";
+import { show } from "./controller-program.js";
 import { PairWorld } from "./pair-world.js";
 import { MODE_BOTH } from "../protocol/record.js";
 import { World } from "./world/world.js";
@@ -85,6 +86,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     const found = checkLinearizable(history);
     if (found !== undefined) world.violate(found.promise, found.what);
   }
+  if (world.trace.readable && world.violations.length > 0) showStates(world, pair);
   return {
     seed,
     violation: world.violations[0],
@@ -102,6 +104,19 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     waited,
     lines: world.trace.lines,
   };
+}
+
+/** What everyone says of itself at the moment of the violation. */
+function showStates(world: World, pair: PairWorld): void {
+  const say = (who: string, status: object): void => {
+    world.trace.detail(world.now, who, () => show(status));
+  };
+  for (const index of [0, 1] as const) {
+    const agent = pair.agent(index);
+    if (agent !== undefined) say(index === 0 ? "a" : "b", agent.core.status(pair.machines[index]!.localNow()));
+  }
+  const controller = pair.controller();
+  if (controller !== undefined) say("controller", controller.core.status(pair.machines[2]!.localNow()));
 }
 
 /** @returns why the pair rightly waits for ever, or "". */
