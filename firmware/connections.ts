@@ -135,11 +135,11 @@ export class Connections {
     const old = connection.gather;
     let gather: Uint8Array;
     if (old === undefined && needed <= GATHER_BYTES) {
-      gather = this.spare.pop() ?? Buffer.allocUnsafeSlow(GATHER_BYTES);
+      gather = this.spare.pop() ?? new Uint8Array(GATHER_BYTES);
     } else {
       let size = (old?.length ?? GATHER_BYTES) * 2;
       while (size < needed) size *= 2;
-      gather = Buffer.allocUnsafeSlow(size);
+      gather = new Uint8Array(size);
       if (old !== undefined) {
         gather.set(old.subarray(0, connection.length));
         this.giveBack(old);

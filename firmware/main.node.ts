@@ -101,7 +101,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
           balancing: settings.balancing,
           frameMax: settings.frameMax,
           idMax: settings.idMax,
-          seed: randomBytes(SEED_BYTES),
+          seed: new Uint8Array(randomBytes(SEED_BYTES)),
           timings: settings.timings,
           limits: settings.limits,
         },

@@ -240,8 +240,11 @@ export function parseConfig(raw: unknown, file: string): ControllerSettings {
     nativePort: config.nativePort,
     linkPort: config.linkPort,
     servers: config.servers.map((server) => ({ ...server, preset: server.preset === true })),
-    key: Buffer.from(keyText!, "hex"),
-    clientKey: config.clientKey === undefined ? undefined : Buffer.from(config.clientKey, "hex"),
+    key: new Uint8Array(Buffer.from(keyText!, "hex")),
+    clientKey:
+      config.clientKey === undefined
+        ? undefined
+        : new Uint8Array(Buffer.from(config.clientKey, "hex")),
     clientPassword: config.clientPassword,
     balancing: config.balancing,
     frameMax: config.frameMax,

@@ -8,7 +8,6 @@ export interface StatusWords {
   servers: { id: string; role: string; up: boolean; inSync: boolean }[];
   why: string;
   alarm: string;
-  waitsFor: string;
 }
 
 /** What a change of it is worth a line. */
@@ -27,9 +26,8 @@ export function summaryOf(status: StatusWords): string {
   return `epoch ${status.epoch}: ${status.primary} is primary${can}, ${rest}`;
 }
 
-/** A whole line: what is the case, why, and what it waits for. */
+/** A whole line: what is the case, and why (which says also what it waits for). */
 export function sentenceOf(status: StatusWords): string {
   const why = status.why === "" ? "" : ` - ${status.why}`;
-  const waits = status.waitsFor === "" ? "" : ` - waits for ${status.waitsFor}`;
-  return `${summaryOf(status)}${why}${waits}`;
+  return `${summaryOf(status)}${why}`;
 }

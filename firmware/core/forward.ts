@@ -47,6 +47,7 @@ import {
   FLAG_CLASS_MASK,
   FLAG_MORE,
   FLAG_ORDERED,
+  FLAG_SESSION,
   FLAG_TXN,
   FRAME_ABORT,
   FRAME_COMMAND,
@@ -57,6 +58,7 @@ import {
   OUTCOME_MASK,
   OUTCOME_REFUSED,
   OUTCOME_UNKNOWN,
+  SESSION_PREFIX_BYTES,
   writeHeader,
   writeU32,
 } from "../../protocol/frame.js";
@@ -97,6 +99,7 @@ import {
 } from "./in-flight.js";
 import { createNativeFront } from "./native-front.js";
 import type { NativeHost } from "./native-front.js";
+import { createLaterWrites } from "./pipeline-order.js";
 import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { createTargetServer } from "./target-server.js";
 import { createTransaction, queueCommand } from "./transaction.js";
@@ -244,6 +247,7 @@ export function createForwarder(
     inlineBytesMax: INLINE_BYTES_MAX,
     keptBytesMax: 256 * 1024,
   };
+  const laterWrites = createLaterWrites(respLimits);
   const scratch = new Uint8Array(64);
   const localSink: ByteSink = makeSink(1024);
   let currentTime = 0;
@@ -1361,12 +1365,8 @@ export function createForwarder(
 
   /** An open row waits again, in its old place. */
   function takeBack(client: ClientSession, row: number, now: number): void {
-    leaveServer(row);
-    client.open--;
+    takeOff(client, row);
     count.askedAgain++;
-    dropReply(row);
-    table.creditOwed[row] = 0;
-    if (isQuery(row) || (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) table.unbind(row);
     wait(client, row, now);
     // Where it stands in the queue decides, not when it came back.
     client.firstWaiting = waitingFrom(client.head);
@@ -1509,26 +1509,83 @@ export function createForwarder(
     return row === NO_ROW ? 0 : table.id[row];
   }
 
+  /**
+   * Ends what can no longer be asked in its order: a read before a later write of this connection that may have
+   * been run and may touch its key, and a refused write before any such write.
+   */
+  function endOutOfOrder(client: ClientSession): void {
+    const rows: number[] = [];
+    for (let row = client.head; row !== NO_ROW; row = next[row]) rows.push(row);
+    let anyLater = false;
+    for (let i = rows.length - 1; i >= 0; i--) {
+      const row = rows[i];
+      const isRead = (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY;
+      const chunk = table.chunk[row];
+      if (chunk === undefined || table.asked[row] === 0) continue;
+      const from =
+        table.start[row] + ((table.flags[row] & FLAG_SESSION) === 0 ? 0 : SESSION_PREFIX_BYTES);
+      const waits = state[row] === ROW_WAITING;
+      if (isRead || waits) {
+        if (!anyLater || state[row] === ROW_DONE) continue;
+        if (isRead && !laterWrites.mayMeet(chunk.bytes, from, table.end[row])) continue;
+        if (waits) unwait(client, row);
+        else takeOff(client, row);
+        giveUp(client, row, "a later command of this connection may have been done before it");
+      } else if (state[row] !== ROW_SENDING) {
+        if (!anyLater) laterWrites.clear();
+        anyLater = true;
+        laterWrites.add(chunk.bytes, from, table.end[row]);
+      }
+    }
+  }
+
+  /** An open row is not at its server any more. */
+  function takeOff(client: ClientSession, row: number): void {
+    leaveServer(row);
+    client.open--;
+    dropReply(row);
+    table.creditOwed[row] = 0;
+    if ((table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) table.unbind(row);
+  }
+
+  function isAnsweredRead(row: number): boolean {
+    return (
+      table.asked[row] !== 0 &&
+      table.outcome[row] === OUTCOME_ANSWER &&
+      (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY
+    );
+  }
+
   function retreatClient(client: ClientSession, now: number): void {
+    if (table.streaming[client.head] !== 0) {
+      closeClient(client, "the rest of a long reply is lost with its server", true);
+      return;
+    }
+    if (client.rows > 1) endOutOfOrder(client);
     let row = client.head;
+    let askedAgain = false;
     while (row !== NO_ROW) {
       const after = next[row];
       if (state[row] >= ROW_SENDING && state[row] <= ROW_REPLYING) {
-        if (table.streaming[row] !== 0) {
-          closeClient(client, "the rest of a long reply is lost with its server", true);
-          return;
-        }
+        askedAgain = true;
         if (state[row] !== ROW_SENDING && (table.flags[row] & FLAG_CLASS_MASK) !== CLASS_QUERY) {
           table.mayBeDone[row] = 1;
         }
         takeBack(client, row, now);
+      } else if (askedAgain && state[row] === ROW_DONE && isAnsweredRead(row)) {
+        // It was answered behind one that was not: asked after that one it cannot be older.
+        dropReply(row);
+        table.unbind(row);
+        wait(client, row, now);
       }
       row = after;
     }
+    client.firstWaiting = waitingFrom(client.head);
     client.sending = false;
     client.retreating = false;
     assert(client.open === 0, "a client that was taken back has nothing open");
-    if (!client.choked) hold.add(client);
+    drainHead(client);
+    if (!client.closed && !client.choked && client.firstWaiting !== NO_ROW) hold.add(client);
   }
 
   function setSession(id: Uint8Array): void {

@@ -73,7 +73,7 @@ function readSlot(bytes: Uint8Array, at: number, chipId: Uint8Array): Slot {
   }
   return {
     seq: view.readUInt32BE(4),
-    record: Uint8Array.prototype.slice.call(view, HEAD_BYTES, HEAD_BYTES + length),
+    record: new Uint8Array(view.subarray(HEAD_BYTES, HEAD_BYTES + length)),
     blank: false,
     foreign: false,
   };
