@@ -269,8 +269,8 @@ export class BatchTarget {
   private table = 0;
   private from: Uint8Array = NO_BYTES;
   private copyFrom = 0;
-  /** The log must have passed it before the copy is whole; 0: not all ranges are there yet. */
-  private until = 0;
+  /** The log must have reached it before the copy is whole; -1: not all ranges are there yet. */
+  private until = -1;
   private source: Uint8Array = new Uint8Array(16);
   private ranges = 0;
   private ackedEnd = -1;
@@ -297,7 +297,7 @@ export class BatchTarget {
     const row = this.store.get("meta", META_COPYING);
     if (row === undefined) return;
     this.copyFrom = readU48(row, 0);
-    this.until = readU48(row, 6);
+    this.until = readU48(row, 6) - 1;
     this.source = row.slice(12, 28);
     this.table = row[28]!;
     this.from = row.slice(29);
@@ -307,7 +307,7 @@ export class BatchTarget {
   private markRow(): Uint8Array {
     const row = new Uint8Array(29 + this.from.length);
     writeU48(row, 0, this.copyFrom);
-    writeU48(row, 6, this.until);
+    writeU48(row, 6, this.until + 1);
     row.set(this.source, 12);
     row[28] = this.table;
     row.set(this.from, 29);
@@ -340,7 +340,7 @@ export class BatchTarget {
 
   /** Operator's force made this server primary in the middle of a copy: what it has is what there is. */
   forget(): void {
-    this.until = 0;
+    this.until = -1;
     this.roles.setCopying(false);
   }
 
@@ -414,7 +414,7 @@ export class BatchTarget {
         this.checkpoint.remove(writer);
         this.keyspace.reset(copyFrom);
         this.copyFrom = copyFrom;
-        this.until = 0;
+        this.until = -1;
         this.source = this.session().peerIdentity!.slice();
         this.table = 0;
         this.from = COPY_TABLES[0]!.from;
@@ -531,7 +531,7 @@ export class BatchTarget {
     const { log, commit, roles } = this;
     if (!roles.copying) return;
     if (log.flushed !== this.ackedEnd || this.ranges !== this.ackedRanges) this.ack(false);
-    if (this.until === 0 || log.flushed < this.until || this.finishing) return;
+    if (this.until < 0 || log.flushed < this.until || this.finishing) return;
     this.finishing = true;
     commit.add({
       name: "copy is whole",
@@ -539,7 +539,7 @@ export class BatchTarget {
       data: DATA_SLICE,
       fill: (writer) => writer.del("meta", META_COPYING),
       onFlushed: (nowMs) => {
-        this.until = 0;
+        this.until = -1;
         this.finishing = false;
         this.roles.setCopying(false);
         this.ack(true);

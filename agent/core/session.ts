@@ -185,6 +185,8 @@ export class PeerSession {
       return;
     }
     if (!this.saveTail(plan.keepTo, nowMs)) return;
+    // What an operator gave up by force is no longer owed to anybody.
+    if (plan.keepTo < floor) commit.confirmedHigh = plan.keepTo;
     this.problem = "";
     this.plan = plan;
     this.copy = plan.copy;

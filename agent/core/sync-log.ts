@@ -32,6 +32,8 @@ import type { AgentLimits } from "./limits.js";
 import type { RangeEntry, Store, StoreWriter } from "./store.js";
 
 const KEY_BYTES = 6;
+/** The open chunk's buffer when it is small. @unit bytes */
+const CHUNK_BYTES_KEPT = 64 * 1024;
 const META_BOUNDARIES = Uint8Array.of(98);
 /** Chunks read ahead from the store when an older part of the log is streamed. */
 const READ_CHUNKS = 8;
@@ -105,7 +107,7 @@ export class SyncLog {
 
   private readonly store: Store;
   private readonly limits: AgentLimits;
-  private readonly chunk: ByteSink = makeSink(64 * 1024);
+  private readonly chunk: ByteSink = makeSink(CHUNK_BYTES_KEPT);
   private chunkFirstIndex = 0;
   private chunkEntries = 0;
   private chunkOfEpoch = 0;
@@ -213,8 +215,8 @@ export class SyncLog {
     );
     this.chunk.length = CHUNK_HEADER_BYTES;
     this.chunkEntries = 0;
-    if (this.chunk.bytes.length > 4 * this.limits.chunkBytesMax) {
-      this.chunk.bytes = new Uint8Array(64 * 1024);
+    if (this.chunk.bytes.length > Math.max(CHUNK_BYTES_KEPT, 4 * this.limits.chunkBytesMax)) {
+      this.chunk.bytes = new Uint8Array(CHUNK_BYTES_KEPT);
     }
     this.hold(chunk);
   }
