@@ -138,6 +138,7 @@ export class BatchSource {
     this.end();
     this.active = true;
     this.until = this.log.flushed;
+    this.rowsNext = Math.min(64, this.config.limits.copyRowsMax);
     if (cursor.length > 0) {
       this.table = Math.min(cursor[0]!, COPY_TABLES.length);
       this.from = cursor.slice(1);
