@@ -93,7 +93,7 @@ const CASES: Record<string, Case> = {
     const server = createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
     const { port } = server.address() as { port: number };
-    const seen = program([
+    const seen = await program([
       "up",
       "--dir",
       join(pair.dir, "other"),
@@ -270,8 +270,9 @@ async function fullDisk(durability: "disk" | "memory"): Promise<(string | number
       return `${written} of 80 written, ${[...errors].join(" ")} server ${alive ? "lives" : "ended"}; status: ${status?.why}; its log: ${why}`;
     });
   } finally {
-    await pair.stop();
+    // First, because a directory that is mounted on cannot be removed.
     for (const dir of mounts) execFileSync("umount", ["-l", dir]);
+    await pair.stop();
   }
 }
 
