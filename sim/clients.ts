@@ -39,7 +39,7 @@ export interface ClientStyle {
 /** A reply that takes longer makes the client give up and connect again. */
 export const CLIENT_PATIENCE_MS = 6000;
 /** Commands an open-loop client leaves unanswered before it holds back. */
-const OPEN_MAX = 200;
+const OPEN_MAX = 40;
 
 /** Errors that promise that nothing was done. */
 const SURELY_NOT = /^(CLUSTERDOWN|EXECABORT|BUSY|TRYAGAIN|LOADING|READONLY|NOAUTH)\b/;

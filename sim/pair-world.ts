@@ -163,6 +163,7 @@ export class PairWorld implements ClientWorld {
   private bootController(machine: Machine): ControllerProgram {
     const options = this.options;
     const limits = defaultLimits();
+    limits.inFlightMax = options.smallLimits ? 16 : 256;
     const config: CoreConfig = {
       servers: [
         { id: "a", preset: options.preset === 0 },

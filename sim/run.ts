@@ -251,3 +251,4 @@ function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
   client.running = false;
   return final;
 }
+export { mixedCount } from "./checkers/mixed.js";

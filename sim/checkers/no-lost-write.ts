@@ -15,23 +15,25 @@ export function checkNoLostWrite(history: History, final: Map<string, Operation>
     const last = final.get(key);
     if (last === undefined) continue;
     const value = last.result;
+    // What was still on its way when the last read was sent is none of its business.
+    const acknowledged = operations.filter((o) => o.outcome === OK && o.returned < last.invoked);
     const kind = key[0];
     if (kind === "c") {
-      const acknowledged = operations.filter((o) => o.kind === "incr" && o.outcome === OK);
-      if (Number(value ?? 0) < acknowledged.length) {
-        return finding(PROMISE, `counter ${key} ends at ${value ?? "nil"} after ${acknowledged.length} acknowledged increments`, last);
+      const count = acknowledged.filter((o) => o.kind === "incr").length;
+      if (Number(value ?? 0) < count) {
+        return finding(PROMISE, `counter ${key} ends at ${value ?? "nil"} after ${count} acknowledged increments`, last);
       }
     } else if (kind === "l") {
-      for (const operation of operations) {
-        if (operation.kind !== "append" || operation.outcome !== OK) continue;
+      for (const operation of acknowledged) {
+        if (operation.kind !== "append") continue;
         if (!(value ?? "").includes(operation.value)) {
           return finding(PROMISE, `an acknowledged token is missing at the end of ${key}`, operation, last);
         }
       }
     } else if (kind === "r" || kind === "p" || kind === "h") {
       const write = operations.find((o) => o.value !== "" && o.value === value);
-      for (const operation of operations) {
-        if (operation.outcome !== OK || operation.value === "") continue;
+      for (const operation of acknowledged) {
+        if (operation.value === "") continue;
         if (value === undefined || (write !== undefined && write.returned < operation.invoked)) {
           return finding(PROMISE, `an acknowledged write of ${key} is gone`, operation, last);
         }
