@@ -140,6 +140,7 @@ export async function run(args: BenchArgs): Promise<void> {
       "median ms",
       "p95",
       "max",
+      "whole gap, median",
       "mark",
       "above",
       "closed",
@@ -160,6 +161,7 @@ async function measure(
 ): Promise<(string | number)[]> {
   const pair = await Pair.start({ durability });
   const pauses: number[] = [];
+  const gaps: number[] = [];
   let closed = 0;
   let errors = 0;
   let lost = 0;
@@ -198,6 +200,7 @@ async function measure(
       await load.stop();
       const pause = Math.max(0, gap.ms - quiet.ms);
       pauses.push(pause);
+      gaps.push(gap.ms);
       const missing = await load.lost();
       const after = await pair.redundant(60_000).catch((error: Error) => {
         one.problems.push(`not redundant again: ${error.message}`);
@@ -232,6 +235,7 @@ async function measure(
     show(median(pauses)),
     show(quantile(pauses, 0.95)),
     show(Math.max(...pauses)),
+    show(median(gaps)),
     Number.isFinite(fault.mark) ? fault.mark : "-",
     Number.isFinite(fault.mark) ? pauses.filter((pause) => pause > fault.mark).length : "-",
     closed,

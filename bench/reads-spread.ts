@@ -6,6 +6,7 @@
 import type { BenchArgs } from "./args.js";
 import { Load } from "./load.js";
 import { Pair } from "./pair.js";
+import type { SocketBytes } from "./processes.js";
 import { hasProgram, nowMs, pin, sleep, socketsOf, startHog } from "./processes.js";
 import { printTable, quantile, show } from "./table.js";
 
@@ -36,15 +37,22 @@ export async function run(args: BenchArgs): Promise<void> {
     pin(pair.pid("b"), "1");
     const core = standby === "a" ? 0 : 1;
     const link = pair.linkPort();
-    const received = (id: "a" | "b"): number =>
-      socketsOf(pair.pid(id))
-        .filter((socket) => socket.remotePort === link)
-        .reduce((sum, socket) => sum + socket.received, 0);
+    const sockets = (id: "a" | "b"): SocketBytes[] =>
+      socketsOf(pair.pid(id)).filter((socket) => socket.remotePort === link);
+    /** What came in since then, on the same connection or on a new one. */
+    const since = (id: "a" | "b", before: SocketBytes[]): number => {
+      let sum = 0;
+      for (const now of sockets(id)) {
+        const then = before.find((socket) => socket.localPort === now.localPort);
+        sum += now.received - (then?.received ?? 0);
+      }
+      return sum;
+    };
     const phase = async (name: string, forMs: number): Promise<void> => {
-      const before = { a: received("a"), b: received("b") };
+      const before = { a: sockets("a"), b: sockets("b") };
       const readsBefore = load.readMs.length;
       await sleep(forMs);
-      const got = { a: received("a") - before.a, b: received("b") - before.b };
+      const got = { a: since("a", before.a), b: since("b", before.b) };
       const times = load.readMs.slice(readsBefore);
       const share = got[standby] / Math.max(1, got.a + got.b);
       rows.push([
