@@ -1,6 +1,10 @@
 /** Power-on: rules 18 and 19, and the source's two determination units (P13, P14). */
 import { describe, expect, test } from "vitest";
+import { secondRound } from "../../firmware/core/election.js";
+import { createServerView, linkOpened } from "../../firmware/core/information.js";
+import type { ServerView } from "../../firmware/core/information.js";
 import { EPOCH_GAP } from "../../firmware/core/limits.js";
+import type { Pair } from "../../firmware/core/pair.js";
 import { recordsEqual } from "../../protocol/record.js";
 import { DISK_A, DISK_B, FakePair, filled, record } from "./fake-pair.js";
 
@@ -173,6 +177,21 @@ describe("rule 18: power-on, flash intact", () => {
     expect(pair.roles).toBe("solo(b) 6 solo");
   });
 
+  test("a primary that shows itself and dies at once is waited for all the same", () => {
+    const pair = FakePair.intact(record(5, 0, "both"));
+    pair.a.record = record(4, 0, "solo");
+    pair.a.adopts = false;
+    pair.bootController();
+    pair.b.start();
+    pair.a.start();
+    pair.run(20);
+    pair.a.kill();
+    pair.run(150);
+    expect(pair.roles).toBe("both(a) 5 waiting");
+    pair.run(60);
+    expect(pair.roles).toBe("solo(b) 6 solo");
+  });
+
   test("a primary that answers polls but has not dialled yet is given time", () => {
     const pair = FakePair.intact(record(5, 0, "both"));
     pair.bootController();
@@ -234,6 +253,40 @@ describe("rule 18: power-on, flash intact", () => {
 });
 
 describe("rule 19: power-on, flash blank or wiped", () => {
+  test("far above is 2^20", () => {
+    expect(EPOCH_GAP).toBe(1 << 20);
+  });
+
+  test("the second round must be answered after the first, with the same disk and the same record", () => {
+    const pair = new FakePair();
+    const held = record(5, 0, "both");
+    const view = (index: 0 | 1) => {
+      const one = createServerView(index, "ab"[index]!, 0);
+      linkOpened(one, filled(8, 5), { ...pair.servers[index].heartbeat(0), record: held }, 0);
+      return one;
+    };
+    const servers = [view(0), view(1)];
+    const snapshots = servers.map((one) => ({
+      at: 10,
+      record: held,
+      identity: one.said!.identity,
+    }));
+    const round = (change: (one: ServerView) => void): string => {
+      const other = view(1);
+      other.answered = true;
+      other.polledAt = 12;
+      change(other);
+      servers[0]!.answered = true;
+      servers[0]!.polledAt = 12;
+      return secondRound({ servers: [servers[0]!, other], snapshots } as unknown as Pair);
+    };
+    expect(round(() => {})).toBe("same");
+    expect(round((one) => (one.answered = false))).toBe("wait");
+    expect(round((one) => (one.polledAt = 9))).toBe("wait");
+    expect(round((one) => (one.said!.identity = filled(16, 1)))).toBe("other");
+    expect(round((one) => (one.said!.record = record(6, 0, "both")))).toBe("other");
+  });
+
   test("one server alone, with data: nothing is proposed", () => {
     const pair = new FakePair();
     pair.b.alive = false;

@@ -81,7 +81,7 @@ function play(seed: number): FakePair {
       pair.run(random() * 100);
       pair.bootController();
       // Whatever the flash holds now may have been heard.
-        checker.onBoot();
+      checker.onBoot();
     } else if (kind === 8 && !server.alive) {
       server.identity = filled(16, 0x10 + ++disks);
       server.record = undefined;
@@ -134,7 +134,10 @@ describe("chaos", () => {
       const state = pair.status.state;
       if (state === "both" || state === "solo") {
         const record = pair.servers[pair.status.primary === "a" ? 0 : 1].record!;
-        expect(pair.forward.route, `seed ${seed}`).toMatchObject({ open: true, epoch: record.epoch });
+        expect(pair.forward.route, `seed ${seed}`).toMatchObject({
+          open: true,
+          epoch: record.epoch,
+        });
         continue;
       }
       // Only a lost disk may keep it from serving: what it held is nowhere else.
