@@ -317,7 +317,7 @@ export class CommandRunner {
         return RAN_DONE;
       }
       if (table.get(id) === undefined) {
-        if (table.writeOpen(this.ops, id, SESSION_CLIENT) < 0) {
+        if (table.writeOpen(this.ops, id, SESSION_CLIENT, this.slot) < 0) {
           writeError(reply, "BUSY dyad: too many sessions (limit " + this.limits.sessionsMax + ")");
           return RAN_DONE;
         }

@@ -203,9 +203,10 @@ export class SessionTable {
   /**
    * Writes the operations that open a session: a former one of a kind that has only one is closed, and
    * where all slots are taken the client session that was silent longest.
+   * @param taken a slot that the same entry has given away already
    * @returns the slot it will have once the entry is applied; -1 when there is no room for it
    */
-  writeOpen(ops: ByteSink, id: string, kind: number): number {
+  writeOpen(ops: ByteSink, id: string, kind: number, taken = -1): number {
     let slot = -1;
     if (kind !== SESSION_CLIENT) {
       const former = this.ofKind(kind);
@@ -217,7 +218,7 @@ export class SessionTable {
     if (slot < 0) {
       const limit = this.limits.sessionsMax;
       for (let i = 0; i < limit && slot < 0; i++) {
-        if (this.slots[i] === undefined) slot = i;
+        if (this.slots[i] === undefined && i !== taken) slot = i;
       }
     }
     if (slot < 0) {

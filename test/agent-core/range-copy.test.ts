@@ -38,7 +38,9 @@ function content(server: TestServer): string[] {
   for (const table of ["data", "field", "expiry"] as const) {
     const found: RangeEntry[] = server.store.range(table, new Uint8Array(0), undefined, 1e6);
     for (const { key, value } of found) {
-      rows.push(table + Buffer.from(key).toString("hex") + "=" + Buffer.from(value).toString("hex"));
+      rows.push(
+        table + Buffer.from(key).toString("hex") + "=" + Buffer.from(value).toString("hex"),
+      );
     }
   }
   return rows;

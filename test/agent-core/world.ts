@@ -351,9 +351,7 @@ export class TestServer implements AgentPorts {
     const flushed = this.holdFlush ? 0 : this.store.flush();
     this.wantedMs = this.agent.tick(this.world.nowMs);
     this.agent.endTurn(this.world.nowMs);
-    return (
-      moved || flushed > 0 || this.dials.length > 0 || this.wantedMs <= this.world.nowMs
-    );
+    return moved || flushed > 0 || this.dials.length > 0 || this.wantedMs <= this.world.nowMs;
   }
 
   heartbeat(): Heartbeat {
@@ -393,7 +391,11 @@ export class TestServer implements AgentPorts {
   close(connection: number): void {
     const known = this.connections.get(connection);
     if (known === undefined) return;
-    this.world.later(() => known.pipe.close());
+    this.world.later(() => {
+      // What was sent before goes out first.
+      known.pipe.deliver();
+      known.pipe.close();
+    });
   }
   setReading(connection: number, on: boolean): void {
     const known = this.connections.get(connection);
@@ -673,7 +675,7 @@ export class World {
       (options.ordered === true ? FLAG_ORDERED : 0) |
       (options.txn === true ? FLAG_TXN : 0) |
       (withSession ? FLAG_SESSION : 0);
-    for (let at = 0; ; ) {
+    for (let at = 0; ;) {
       const end = Math.min(payload.length, at + this.payloadMax);
       const more = end < payload.length ? FLAG_MORE : 0;
       link.pipe.send(1, frameOf(FRAME_COMMAND, flags | more, id, payload.subarray(at, end)));
