@@ -6,7 +6,7 @@
  *     timer, poll, store ───────┼──> core ──> send (copied into the connection's out buffer)
  *                               └──> end of turn: one write each
  */
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, Socket, type SocketConstructorOpts } from "node:net";
 import type { LinkKind } from "./core/ports.js";
 
 const OUT_BYTES_START = 16 * 1024;
@@ -60,7 +60,7 @@ export class Sockets {
   listen(kind: LinkKind, host: string, port: number): Promise<number> {
     return new Promise((resolve, reject) => {
       const server = createServer({ noDelay: true, pauseOnConnect: true }, (socket) =>
-        this.adopt(kind, socket, true),
+        this.accept(kind, socket),
       );
       server.once("error", reject);
       server.listen({ host, port, backlog: 511 }, () => {
@@ -161,19 +161,53 @@ export class Sockets {
     for (const connection of this.open) connection?.socket.destroy();
   }
 
+  /**
+   * Node allocates 64 KB for each read of an accepted socket. A socket made with `onread` uses one buffer for
+   * all reads, but a server cannot be asked for such sockets, so the handle of the accepted one moves into a new
+   * one. Where a Node has no such handle the plain socket is used as it is.
+   */
+  private accept(kind: LinkKind, accepted: Socket): void {
+    const holder = accepted as unknown as { _handle?: object | null };
+    const handle = holder._handle;
+    let connection: Connection | undefined;
+    if (handle === undefined || handle === null) {
+      accepted.on("data", (bytes: Buffer) => {
+        if (connection === undefined || connection.closing) return;
+        const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+        this.events.onBytes(connection.id, plain, 0, plain.length);
+      });
+      accepted.on("error", () => undefined);
+      connection = this.adopt(kind, accepted, true);
+      accepted.resume();
+      return;
+    }
+    holder._handle = null;
+    const options = {
+      handle,
+      allowHalfOpen: false,
+      onread: {
+        buffer: this.readBuffer,
+        callback: (count: number): boolean => {
+          if (connection !== undefined && !connection.closing) {
+            this.events.onBytes(connection.id, this.readBuffer, 0, count);
+          }
+          return true;
+        },
+      },
+    };
+    const socket = new Socket(options as unknown as SocketConstructorOpts);
+    socket.setNoDelay(true);
+    socket.on("error", () => undefined);
+    connection = this.adopt(kind, socket, true);
+    socket.resume();
+    // Starts reading on a socket whose handle came ready-made.
+    socket.read(0);
+  }
+
   private adopt(kind: LinkKind, socket: Socket, accepted: boolean): Connection {
     const id = this.freeIds.pop() ?? this.open.length;
     const connection = new Connection(id, kind, socket);
     this.open[id] = connection;
-    if (accepted) {
-      socket.on("data", (bytes: Buffer) => {
-        if (connection.closing) return;
-        const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-        this.events.onBytes(id, plain, 0, plain.length);
-      });
-      socket.on("error", () => undefined);
-      socket.resume();
-    }
     // Whoever ends its half is done with us: answers to it would reach nobody.
     socket.on("end", () => {
       if (!connection.closing) this.close(id);
