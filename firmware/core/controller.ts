@@ -29,7 +29,7 @@ import {
 } from "./deadlines.js";
 import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
 import type { Verdict } from "./election.js";
-import { clientText } from "./explain.js";
+import { guardCore } from "./guard.js";
 import {
   primaryFailed,
   primaryFailedText,
@@ -68,12 +68,12 @@ import { mayCarryOut, orderForce, orderNewPair } from "./operator.js";
 import type { Order } from "./operator.js";
 import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
-import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
+import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
-import { isOpen, nextState } from "./role-table.js";
+import { nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
+import { closedRoute, routeOf, sameRoute } from "./route.js";
 import { statusOf } from "./status.js";
-import { inSync } from "./sync-state.js";
 import {
   LEVEL_DEBUG,
   LEVEL_ERROR,
@@ -146,8 +146,6 @@ export function createController(
 
   /** Set when something a rule looks at has changed; the rules are asked before the event is over. */
   let dirty = false;
-  /** After a broken invariant nothing is done any more: the home resets the chip. */
-  let broken = false;
   let traceOn = false;
   /** When the home was last asked to call, to know how late it came. */
   let wakeAt = 0;
@@ -169,7 +167,7 @@ export function createController(
   /** A planned switchover's text, and whether it no longer waits for open commands. */
   let drainBecause = "";
   let drainedLate = false;
-  let routeNow: Route = { epoch: 0, open: false, primary: 0, readable: [false, false], why: "" };
+  let routeNow = closedRoute();
   /** Whether the forward path knows a server's link. */
   const forwarding = [false, false];
   const frameMax = [0, 0];
@@ -704,42 +702,10 @@ export function createController(
     else deadlines.set(SETTLE, now + t.pollMs);
   }
 
-  // ---- the route ----
-
   /** Tells the forward path where commands may go, when that has changed. */
   function applyRoute(now: number): void {
-    const record = pair.record;
-    const open = record !== undefined && pair.writing === undefined && isOpen(pair.state);
-    // A stopped controller has no epoch; the forward path keeps the last, so that epochs only grow.
-    const epoch = record === undefined ? routeNow.epoch : record.epoch;
-    const primary: ServerIndex = record === undefined ? 0 : record.primary;
-    const standby = otherOf(primary);
-    const standbyReads =
-      open && record!.mode === MODE_BOTH && inSync(record, pair.servers[standby]);
-    const readsA = open && (primary === 0 || standbyReads);
-    const readsB = open && (primary === 1 || standbyReads);
-    const why = open
-      ? pair.servers[primary].linked
-        ? ""
-        : idOf(pair, primary) + " is not connected"
-      : clientText(pair);
-    if (
-      open === routeNow.open &&
-      epoch === routeNow.epoch &&
-      primary === routeNow.primary &&
-      readsA === routeNow.readable[0] &&
-      readsB === routeNow.readable[1] &&
-      why === routeNow.why
-    ) {
-      return;
-    }
-    routeNow = {
-      epoch: epoch,
-      open: open,
-      primary: primary,
-      readable: [readsA, readsB],
-      why: why,
-    };
+    if (sameRoute(pair, routeNow)) return;
+    routeNow = routeOf(pair, routeNow.epoch);
     forwarder.setRoute(routeNow, now);
   }
 
@@ -807,6 +773,28 @@ export function createController(
       setReported(view);
       dirty = true;
     }
+  }
+
+  function opened(connection: number, kind: ConnectionKind, now: number): void {
+    isServer[connection] = kind === "server";
+    if (kind === "server") links.open(connection, now);
+    else forwarder.clientOpen(connection, kind, now);
+  }
+
+  function received(
+    connection: number,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    now: number,
+  ): void {
+    if (isServer[connection]) links.bytes(connection, bytes, from, to, now);
+    else forwarder.clientBytes(connection, bytes, from, to, now);
+  }
+
+  function closed(connection: number, now: number): void {
+    if (isServer[connection]) links.closed(connection, now);
+    else forwarder.clientClosed(connection, now);
   }
 
   function drained(connection: number, now: number): void {
@@ -949,122 +937,24 @@ export function createController(
     },
   });
 
-  // ---- guards: a broken invariant resets, and nothing is done after it ----
-
-  function broke(error: unknown, now: number): void {
-    broken = true;
-    const text = error instanceof Error ? error.message : "" + error;
-    trace.add(now, LEVEL_ERROR, "reset", text);
-    ports.reset(text);
-  }
-
-  return {
-    start: function (flash: FlashState, nowMs: number): void {
-      try {
-        start(flash, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
+  return guardCore(
+    {
+      start: start,
+      open: opened,
+      bytes: received,
+      drained: drained,
+      closed: closed,
+      heartbeat: heartbeat,
+      pollRefused: pollRefused,
+      persisted: persisted,
+      tick: ticked,
+      console: operatorConsole,
+      status: status,
+      settle: settle,
     },
-    onOpen: function (connection: number, kind: ConnectionKind, nowMs: number): void {
-      if (broken) return;
-      try {
-        isServer[connection] = kind === "server";
-        if (kind === "server") links.open(connection, nowMs);
-        else forwarder.clientOpen(connection, kind, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
+    function (reason: string, now: number): void {
+      trace.add(now, LEVEL_ERROR, "reset", reason);
+      ports.reset(reason);
     },
-    onBytes: function (
-      connection: number,
-      bytes: Uint8Array,
-      from: number,
-      to: number,
-      nowMs: number,
-    ): void {
-      if (broken) return;
-      try {
-        if (isServer[connection]) links.bytes(connection, bytes, from, to, nowMs);
-        else forwarder.clientBytes(connection, bytes, from, to, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onDrained: function (connection: number, nowMs: number): void {
-      if (broken) return;
-      try {
-        drained(connection, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onClosed: function (connection: number, nowMs: number): void {
-      if (broken) return;
-      try {
-        if (isServer[connection]) links.closed(connection, nowMs);
-        else forwarder.clientClosed(connection, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onHeartbeat: function (server: ServerIndex, bytes: Uint8Array, nowMs: number): void {
-      if (broken) return;
-      try {
-        heartbeat(server, bytes, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onPollRefused: function (server: ServerIndex, nowMs: number): void {
-      if (broken) return;
-      try {
-        pollRefused(server, nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onPersisted: function (nowMs: number): void {
-      if (broken) return;
-      try {
-        persisted(nowMs);
-        settle(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-      }
-    },
-    onPersistFailed: function (reason: string, nowMs: number): void {
-      if (broken) return;
-      // Whether the record is in flash is not known, and the old one may be what it takes back: start again.
-      broke(new Error("the flash could not be written: " + reason), nowMs);
-    },
-    tick: function (nowMs: number): number {
-      if (broken) return Infinity;
-      try {
-        return ticked(nowMs);
-      } catch (error) {
-        broke(error, nowMs);
-        return Infinity;
-      }
-    },
-    console: function (line: string, nowMs: number): string {
-      if (broken) return "this controller has stopped and must be reset";
-      try {
-        const answer = operatorConsole(line, nowMs);
-        settle(nowMs);
-        return answer;
-      } catch (error) {
-        broke(error, nowMs);
-        return "this controller has stopped and must be reset";
-      }
-    },
-    status: status,
-  };
+  );
 }

@@ -8,6 +8,7 @@ import { defaultTimings } from "../../firmware/core/config.js";
 import type { CoreConfig } from "../../firmware/core/config.js";
 import { createController } from "../../firmware/core/controller.js";
 import type { ControllerCore } from "../../firmware/core/core.js";
+import { createForwarder } from "../../firmware/core/forward.js";
 import type { Forwarder } from "../../firmware/core/forward.js";
 import type { ControllerPorts, ForwardEvents, Route } from "../../firmware/core/ports.js";
 import { FrameDecoder } from "../../protocol/frame-decoder.js";
@@ -389,6 +390,8 @@ export class FakePair {
   /** What the flash holds, and what has been asked of it. */
   flash: Uint8Array | undefined;
   damage = "";
+  /** The real forward path runs beneath the one that remembers; there are no clients all the same. */
+  forwards = false;
   /** Time a write to flash takes; Infinity: it never ends by itself. */
   persistMs = 0.2;
   written: RoleRecord[] = [];
@@ -494,9 +497,26 @@ export class FakePair {
         this.resets.push(reason);
       },
     };
-    this.core = createController(this.config, ports, (_config, _ports, events) => {
+    this.core = createController(this.config, ports, (config, itsPorts, events) => {
       this.forward = new StubForwarder(events);
-      return this.forward.surface();
+      const stub = this.forward.surface();
+      if (!this.forwards) return stub;
+      const real = createForwarder(config, itsPorts, events);
+      return {
+        ...real,
+        setRoute: (route, now) => {
+          stub.setRoute(route, now);
+          real.setRoute(route, now);
+        },
+        linkUp: (server, connection, frameMax, windowBytes, now) => {
+          stub.linkUp(server, connection, frameMax, windowBytes, now);
+          real.linkUp(server, connection, frameMax, windowBytes, now);
+        },
+        linkDown: (server, now) => {
+          stub.linkDown(server, now);
+          real.linkDown(server, now);
+        },
+      };
     });
     this.pendingWrite = undefined;
     this.core.start({ record: this.flash, damage: this.damage }, this.now);
@@ -635,8 +655,13 @@ export class FakePair {
   }
 
   /** A pair that has been running under both(a), epoch 5, with the controller up. */
-  static serving(primary: ServerIndex = 0, mode: "both" | "solo" = "both", epoch = 5): FakePair {
-    const pair = FakePair.intact(record(epoch, primary, mode));
+  static serving(
+    primary: ServerIndex = 0,
+    mode: "both" | "solo" = "both",
+    forwards = false,
+  ): FakePair {
+    const pair = FakePair.intact(record(5, primary, mode));
+    pair.forwards = forwards;
     pair.bootController();
     pair.a.start();
     pair.b.start();

@@ -60,7 +60,8 @@ class RecordChecker {
 
 function play(seed: number): FakePair {
   const random = generator(seed);
-  const pair = FakePair.serving(random() < 0.5 ? 0 : 1, random() < 0.7 ? "both" : "solo");
+  const primary = random() < 0.5 ? 0 : 1;
+  const pair = FakePair.serving(primary, random() < 0.7 ? "both" : "solo", seed % 2 === 0);
   const checker = new RecordChecker(pair);
   let disks = 0;
   const pick = (): FakeServer => pair.servers[random() < 0.5 ? 0 : 1];
@@ -125,10 +126,10 @@ function play(seed: number): FakePair {
 }
 
 describe("chaos", () => {
-  test("200 seeds: no invariant breaks, no record breaks a rule, and the pair serves at the end", () => {
+  test("80 seeds: no invariant breaks, no record breaks a rule, and the pair serves at the end", () => {
     let waiting = 0;
     let changes = 0;
-    for (let seed = 1; seed <= 200; seed++) {
+    for (let seed = 1; seed <= 80; seed++) {
       const pair = play(seed);
       changes += pair.written.length;
       const state = pair.status.state;
@@ -149,8 +150,8 @@ describe("chaos", () => {
         false,
       );
     }
-    expect(changes).toBeGreaterThan(400);
+    expect(changes).toBeGreaterThan(160);
     expect(waiting).toBeGreaterThan(0);
-    expect(waiting).toBeLessThan(150);
+    expect(waiting).toBeLessThan(60);
   }, 120_000);
 });
