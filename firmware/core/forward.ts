@@ -14,8 +14,9 @@
  *   epoch, or in an earlier one since which this server has been primary without a break. Every passed reply
  *   counts for G5, whichever of those it is.
  * - A connection's open commands are all at one server and were sent in one epoch, so they are run in order.
- * - A write keeps its id for ever: asked again it is the same number to the session table. A read asked again
- *   gets a new id, so an answer to its first asking can never be taken for the second's.
+ * - Every asking has an id of its own, so an answer to the first can never be taken for the second's. A write keeps
+ *   its number, which is the id of its first asking: asked again it carries the number in a session prefix, so
+ *   that it is not run twice.
  *
  * What waits is bounded (hold-queue.ts), what a client leaves unread is bounded, and neither role changes nor
  * lost links close a client's connection.
@@ -131,6 +132,9 @@ const INLINE_BYTES_MAX = 64 * 1024;
 /** What place() says instead of a server. */
 const PLACE_OWN_ORDER = -1;
 const PLACE_HELD = -2;
+
+/** A server's reason for a refusal: the header's class is not the command's. */
+const REFUSED_CLASS = 3;
 
 const CLIENT_GONE = -1;
 
@@ -478,14 +482,13 @@ export function createForwarder(
     const length = end - start;
     let flags = table.flags[row];
     if (client.open > 0) flags |= FLAG_ORDERED;
-    let id = table.id[row];
-    if (id === 0) {
-      do {
-        id = nextId;
-        nextId++;
-      } while (!table.bind(row, id));
-      if (nextId >= idMax) draining = true;
-    }
+    let id = 0;
+    do {
+      id = nextId;
+      nextId++;
+    } while (!table.bind(row, id));
+    if (table.asked[row] === 0) table.number[row] = id;
+    if (nextId >= idMax) draining = true;
     table.asked[row] = 1;
     table.server[row] = server;
     table.ahead[row] = inFlightAt[server];
@@ -1177,6 +1180,7 @@ export function createForwarder(
   /** Accounts for an answered row; it is still in use. */
   function answered(client: ClientSession, row: number, server: number, now: number): void {
     leaveServer(row);
+    table.unbind(row);
     client.open--;
     if (client.open === 0) client.retreating = false;
     if (isQuery(row)) target.completed(server, now - table.sentAt[row], table.ahead[row], now);
@@ -1349,6 +1353,14 @@ export function createForwarder(
       stopSending(row, server);
       sendAbort(server, table.id[row]);
       client.sending = false;
+    }
+    if (end > start && bytes[start] === REFUSED_CLASS) {
+      // It will never be taken: asking again is of no use.
+      takeOff(client, row);
+      if (client.open === 0) client.retreating = false;
+      finishHere(client, row, OUTCOME_ANSWER, "ERR " + textOf(bytes, start + 1, end));
+      afterAnswer(client, now);
+      return;
     }
     if (end > start + 1) why = "server refuses: " + textOf(bytes, start + 1, end);
     if (table.heldSince[row] < 0) table.heldSince[row] = now;
@@ -1545,7 +1557,32 @@ export function createForwarder(
     client.open--;
     dropReply(row);
     table.creditOwed[row] = 0;
-    if ((table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) table.unbind(row);
+    table.unbind(row);
+    if ((table.flags[row] & (FLAG_CLASS_MASK | FLAG_SESSION)) !== CLASS_QUERY) nameNumber(row);
+  }
+
+  /** From now on a write is asked under the number of its first asking. */
+  function nameNumber(row: number): void {
+    if ((table.flags[row] & FLAG_SESSION) !== 0) return;
+    const old = table.chunk[row]!;
+    const length = lengthOf(row) + SESSION_PREFIX_BYTES;
+    const chunk = writeBytes.room(length + HEADER_BYTES);
+    const at = chunk.used + HEADER_BYTES;
+    chunk.bytes.set(sessionId, at);
+    writeU32(chunk.bytes, at + 8, table.number[row]);
+    // Nothing is told here of what has been answered: the session's window forgets by itself.
+    writeU32(chunk.bytes, at + 12, 0);
+    chunk.bytes.set(
+      old.bytes.subarray(table.start[row], table.end[row]),
+      at + SESSION_PREFIX_BYTES,
+    );
+    writeBytes.keep(chunk, length + HEADER_BYTES);
+    writeBytes.release(old);
+    table.chunk[row] = chunk;
+    table.start[row] = at;
+    table.end[row] = at + length;
+    table.flags[row] |= FLAG_SESSION;
+    table.named[row] = 1;
   }
 
   function isAnsweredRead(row: number): boolean {
@@ -1575,7 +1612,6 @@ export function createForwarder(
       } else if (askedAgain && state[row] === ROW_DONE && isAnsweredRead(row)) {
         // It was answered behind one that was not: asked after that one it cannot be older.
         dropReply(row);
-        table.unbind(row);
         wait(client, row, now);
       }
       row = after;
@@ -1604,15 +1640,23 @@ export function createForwarder(
   function forgetNumbers(client: ClientSession): void {
     let row = client.head;
     while (row !== NO_ROW) {
-      if (state[row] === ROW_WAITING && table.id[row] !== 0) {
-        table.unbind(row);
-        if (table.mayBeDone[row] !== 0) {
-          unwait(client, row);
+      if (state[row] === ROW_WAITING && table.asked[row] !== 0) {
+        unwait(client, row);
+        if (table.mayBeDone[row] !== 0 && table.named[row] !== 0) {
           giveUp(client, row, "the controller's session has ended");
+        } else {
+          if (table.named[row] !== 0) {
+            table.start[row] += SESSION_PREFIX_BYTES;
+            table.flags[row] &= ~FLAG_SESSION;
+            table.named[row] = 0;
+          }
+          table.asked[row] = 0;
+          wait(client, row, table.sentAt[row]);
         }
       }
       row = next[row];
     }
+    client.firstWaiting = waitingFrom(client.head);
     drainHead(client);
   }
 

@@ -29,8 +29,12 @@ export interface InFlight {
   capacity: number;
   used: number;
   state: Uint8Array;
-  /** Id under which it was last sent; 0: none. */
+  /** Id under which it is outstanding; 0: it is not. */
   id: Uint32Array;
+  /** The id of its first asking: its number in the controller's session. */
+  number: Uint32Array;
+  /** Its payload begins with a session prefix that the controller wrote. */
+  named: Uint8Array;
   server: Uint8Array;
   /** COMMAND flags without MORE and ORDERED. */
   flags: Uint8Array;
@@ -93,6 +97,7 @@ export function createInFlight(capacity: number): InFlight {
     table.used++;
     table.id[row] = 0;
     table.asked[row] = 0;
+    table.named[row] = 0;
     table.mayBeDone[row] = 0;
     table.next[row] = NO_ROW;
     table.heldSince[row] = -1;
@@ -136,6 +141,8 @@ export function createInFlight(capacity: number): InFlight {
     used: 0,
     state: new Uint8Array(capacity),
     id: new Uint32Array(capacity),
+    number: new Uint32Array(capacity),
+    named: new Uint8Array(capacity),
     server: new Uint8Array(capacity),
     flags: new Uint8Array(capacity),
     primaryOnly: new Uint8Array(capacity),

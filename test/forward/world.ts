@@ -13,6 +13,7 @@ import {
   FLAG_CLASS_MASK,
   FLAG_MORE,
   FLAG_ORDERED,
+  FLAG_SESSION,
   FLAG_TXN,
   FRAME_ABORT,
   FRAME_COMMAND,
@@ -20,6 +21,7 @@ import {
   OUTCOME_ANSWER,
   OUTCOME_REFUSED,
   readU32,
+  SESSION_PREFIX_BYTES,
 } from "../../protocol/frame.js";
 import type { ServerIndex } from "../../protocol/record.js";
 import { PARSED_COMMAND, RespParser } from "../../protocol/resp.js";
@@ -62,6 +64,8 @@ export function configOf(
 /** A command as it arrived at a server. */
 export interface Arrived {
   id: number;
+  /** Its number in the controller's session. */
+  number: number;
   flags: number;
   args: string[];
   commands: string[][];
@@ -122,9 +126,11 @@ export class ModelLink {
     }
     this.parts.delete(id);
     const payload = Uint8Array.from(part.bytes);
-    const commands = commandsOf(payload);
+    const named = (part.flags & FLAG_SESSION) !== 0;
+    const commands = commandsOf(named ? payload.subarray(SESSION_PREFIX_BYTES) : payload);
     const arrived: Arrived = {
       id,
+      number: named ? readU32(payload, 8) : id,
       flags: part.flags,
       args: commands[0] ?? [],
       commands,
