@@ -18,12 +18,13 @@ import { CLASS_WRITE } from "../../protocol/frame.js";
 import { assert } from "../../protocol/malformed.js";
 import { putBytes, writeArray, writeError } from "../../protocol/resp.js";
 import type { ByteSink, CommandView, Executor, Job, Ran } from "../core/execution.js";
-import { Context, NAME_BYTES_MAX, NAMES_MAX } from "./context.js";
+import { Context, NAME_BYTES_MAX, NAMES_MAX, REPLY_BYTES_MAX } from "./context.js";
 import type { CommandLimits, CommandRun } from "./context.js";
 import { EXPIRY_COMMANDS } from "./expiry.js";
 import { HASH_COMMANDS } from "./hashes.js";
 import { KEY_COMMANDS } from "./keys.js";
 import { fromLatin1, getU48, latin1 } from "./key-hash.js";
+import { ELEMENT_BYTES, replyTooLong } from "./listing.js";
 import type { KeyspaceState } from "./keyspace.js";
 import { follow } from "./keyspace.js";
 import { expiryKey, KIND_HASH, KIND_NONE, keyOfDataKey } from "./rows.js";
@@ -104,6 +105,7 @@ class CommandExecutor implements Executor {
     let work = TRANSACTION_WORK_MAX;
     writeArray(reply, commands.length);
     for (const command of commands) {
+      const replyStart = reply.length;
       this.one(command);
       // A command may have turned it off for itself.
       c.tracking = true;
@@ -112,6 +114,10 @@ class CommandExecutor implements Executor {
         work = this.finishNow(c.job, work, reply);
         assert(work <= before, "work only shrinks");
         c.job = undefined;
+      }
+      if (reply.length > REPLY_BYTES_MAX && reply.length - replyStart > ELEMENT_BYTES) {
+        reply.length = replyStart;
+        writeError(reply, replyTooLong());
       }
     }
     return this.result(effects.length > effectsStart);
@@ -175,7 +181,7 @@ class CommandExecutor implements Executor {
     const handler = HANDLERS.get(entry);
     let problem: string | undefined;
     if (handler === undefined) problem = unknownCommand(command);
-    else if (!arityFits(entry, command.count)) problem = wrongArity(command, entry);
+    else if (!arityFits(entry, command.count)) problem = wrongArity(entry);
     else {
       problem = nameProblem(command, entry);
       if (problem === undefined) {
@@ -197,7 +203,7 @@ class CommandExecutor implements Executor {
   private problemOf(command: CommandView): string | undefined {
     const entry = command.count > 0 ? entryOf(command) : -1;
     if (!HANDLERS.has(entry)) return unknownCommand(command);
-    if (!arityFits(entry, command.count)) return wrongArity(command, entry);
+    if (!arityFits(entry, command.count)) return wrongArity(entry);
     return undefined;
   }
 
@@ -240,8 +246,7 @@ function nameProblem(command: CommandView, entry: number): string | undefined {
   return undefined;
 }
 
-function wrongArity(command: CommandView, entry: number): string {
-  void command;
+function wrongArity(entry: number): string {
   return `ERR wrong number of arguments for '${nameOf(entry)}' command`;
 }
 

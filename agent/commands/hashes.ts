@@ -26,7 +26,7 @@ import type { HashId } from "./effects.js";
 import { fromLatin1, getU48, HASH_END, hashOf, latin1 } from "./key-hash.js";
 import { follow } from "./keyspace.js";
 import type { FieldValue } from "./keyspace.js";
-import { finishArray, parseCursor, parseScan } from "./listing.js";
+import { ELEMENT_BYTES, Gathered, parseCursor, parseScan, replyTooLong } from "./listing.js";
 import type { ScanOptions } from "./listing.js";
 import { globMatch } from "./glob.js";
 import { addFloats, addIntegers, formatFloat, parseFloat80, parseInteger } from "./numbers.js";
@@ -140,10 +140,6 @@ const hmget: CommandRun = (c) => {
   return undefined;
 };
 
-export function replyTooLong(): string {
-  return `ERR dyad: the reply is too long (limit ${REPLY_BYTES_MAX} bytes)`;
-}
-
 const hlen: CommandRun = (c) => {
   const state = hashAt(c, c.text(1));
   if (state === undefined) return WRONG_TYPE;
@@ -229,8 +225,7 @@ const hincrbyfloat: CommandRun = (c) => {
 /** HGETALL, HKEYS, HVALS in steps. */
 class FieldsJob implements Job {
   reply: ByteSink = makeSink(0);
-  private readonly body: ByteSink = makeSink(4096);
-  private found = 0;
+  private readonly found = new Gathered();
 
   constructor(
     private readonly walk: FieldWalk,
@@ -242,19 +237,17 @@ class FieldsJob implements Job {
     for (let work = workMax; work > 0; work--) {
       if (!this.walk.next()) {
         this.walk.close();
-        finishArray(this, this.found, this.body);
+        this.reply = this.found.reply();
         return true;
       }
-      // Beyond the bound nothing is gathered; the reply is an error then.
-      if (this.body.length > REPLY_BYTES_MAX) continue;
+      const { field, value } = this.walk;
       if (this.fields) {
-        writeBulkText(this.body, this.walk.field);
-        this.found++;
+        const sink = this.found.next(field.length + ELEMENT_BYTES);
+        if (sink !== undefined) writeBulkText(sink, field);
       }
       if (this.values) {
-        const { bytes, start, end } = this.walk.value;
-        writeBulk(this.body, bytes, start, end);
-        this.found++;
+        const sink = this.found.next(value.end - value.start + ELEMENT_BYTES);
+        if (sink !== undefined) writeBulk(sink, value.bytes, value.start, value.end);
       }
     }
     return false;

@@ -10,12 +10,12 @@ import {
   writeSimple,
 } from "../../protocol/resp.js";
 import type { ByteSink, Job } from "../core/execution.js";
-import { NO_SUCH_KEY, NOT_INTEGER, REPLY_BYTES_MAX, SYNTAX_ERROR } from "./context.js";
+import { NO_SUCH_KEY, NOT_INTEGER, SYNTAX_ERROR } from "./context.js";
 import type { CommandRun, Context } from "./context.js";
-import { globMatch, matchesAll } from "./glob.js";
+import { globMatch, globSteps, matchesAll } from "./glob.js";
 import { getU48, HASH_BYTES, HASH_END, latin1 } from "./key-hash.js";
 import { follow } from "./keyspace.js";
-import { finishArray, parseCursor, parseScan } from "./listing.js";
+import { ELEMENT_BYTES, Gathered, parseCursor, parseScan } from "./listing.js";
 import { parseInteger } from "./numbers.js";
 import { hashPrefix, KIND_HASH, KIND_NONE, KIND_STRING } from "./rows.js";
 import { FieldWalk, KeysView } from "./view.js";
@@ -24,6 +24,9 @@ import { FieldWalk, KeysView } from "./view.js";
 const COPY_FIELDS_MAX = 10000;
 /** A keyspace this small is listed at once. */
 const KEYS_AT_ONCE = 500;
+const KEYS_A_READ = 500;
+/** Steps of matching a pattern that count as much as a key. */
+const STEPS_A_WORK = 100;
 const FROM_START = new Uint8Array(0);
 
 const del: CommandRun = (c) => {
@@ -183,8 +186,7 @@ function firstUnchanged(view: KeysView, hash: number): Uint8Array | undefined {
 /** KEYS: the store's keys in steps, then those over it. */
 class KeysJob implements Job {
   reply: ByteSink = makeSink(0);
-  private readonly body: ByteSink = makeSink(4096);
-  private found = 0;
+  private readonly found = new Gathered();
   private from: Uint8Array = FROM_START;
   private over: string[] | undefined = undefined;
   private overAt = 0;
@@ -200,23 +202,23 @@ class KeysJob implements Job {
   step(workMax: number): boolean {
     let work = workMax;
     while (this.over === undefined && work > 0) {
-      const limit = work < 1000 ? work : 1000;
+      const limit = work < KEYS_A_READ ? Math.ceil(work) : KEYS_A_READ;
       const keys = this.view.storeKeys(this.from, limit);
-      for (const key of keys) {
-        const name = latin1(key, HASH_BYTES, key.length);
-        if (!this.view.over.has(name)) this.take(name, key, HASH_BYTES);
-      }
-      work -= limit;
+      for (const key of keys) work -= this.takeRow(key);
       if (keys.length < limit) this.over = this.view.live().map((key) => key.name);
       else this.from = follow(keys[keys.length - 1]!);
     }
-    while (this.over !== undefined && this.overAt < this.over.length && work-- > 0) {
+    while (this.over !== undefined && this.overAt < this.over.length && work > 0) {
       const name = this.over[this.overAt++]!;
-      this.take(name, undefined, 0);
+      if (this.all || globMatch(this.pattern, name)) {
+        const sink = this.found.next(name.length + ELEMENT_BYTES);
+        if (sink !== undefined) writeBulkText(sink, name);
+      }
+      work -= this.all ? 1 : 1 + globSteps() / STEPS_A_WORK;
     }
     if (this.over === undefined || this.overAt < this.over.length) return false;
     this.view.close();
-    finishArray(this, this.found, this.body);
+    this.reply = this.found.reply();
     return true;
   }
 
@@ -224,13 +226,21 @@ class KeysJob implements Job {
     this.view.close();
   }
 
-  private take(name: string, bytes: Uint8Array | undefined, start: number): void {
-    if (!this.all && !globMatch(this.pattern, name)) return;
-    this.found++;
-    // Beyond the bound only the count goes on; the reply is an error then.
-    if (this.body.length > REPLY_BYTES_MAX) return;
-    if (bytes === undefined) writeBulkText(this.body, name);
-    else writeBulk(this.body, bytes, start, bytes.length);
+  /** @returns the work it was */
+  private takeRow(row: Uint8Array): number {
+    let work = 1;
+    if (!this.all || this.view.over.size > 0) {
+      const name = latin1(row, HASH_BYTES, row.length);
+      if (this.view.over.has(name)) return work;
+      if (!this.all) {
+        const matches = globMatch(this.pattern, name);
+        work += globSteps() / STEPS_A_WORK;
+        if (!matches) return work;
+      }
+    }
+    const sink = this.found.next(row.length + ELEMENT_BYTES);
+    if (sink !== undefined) writeBulk(sink, row, HASH_BYTES, row.length);
+    return work;
   }
 }
 

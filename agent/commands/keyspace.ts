@@ -52,6 +52,10 @@ import type { KeyState } from "./rows.js";
 /** Values up to this long are copied into a shared slab, longer ones get an array of their own. @unit bytes */
 const SLAB_VALUE_MAX = 4096;
 const SLAB_BYTES = 65536;
+/** Keys of each of two generations whose rows, as read, are kept in memory. */
+const CACHED_KEYS = 4096;
+/** Longer values are not kept. @unit bytes */
+const CACHED_VALUE_MAX = 512;
 /** Rows of dropped hashes removed in one transaction. */
 const DROP_ROWS_MAX = 500;
 const NO_BYTES = new Uint8Array(0);
@@ -166,8 +170,9 @@ export class KeyspaceState implements Keyspace {
   private slab = new Uint8Array(SLAB_BYTES);
   private slabUsed = 0;
   private row = new Uint8Array(256);
-  private cachedKey = "";
-  private cachedState: KeyState | undefined = undefined;
+  /** What the store was found to hold, two generations of it; never of keys in `items`. */
+  private recent = new Map<string, KeyState>();
+  private older = new Map<string, KeyState>();
 
   constructor(store: Store) {
     this.store = store;
@@ -185,7 +190,7 @@ export class KeyspaceState implements Keyspace {
     this.waiting = 0;
     this.inFlight = 0;
     this.lastIndex = appliedIndex;
-    this.cachedState = undefined;
+    this.forgetCached();
     this.keys = this.store.count("data");
     const next = this.store.get("meta", NEXT_KEY);
     this.nextCounter = next === undefined ? 1 : getU48(next, 0);
@@ -224,12 +229,25 @@ export class KeyspaceState implements Keyspace {
     const item = this.items.get(key);
     if (item !== undefined) return item.state;
     if (this.masks > 0) return MISSING;
-    if (this.cachedState !== undefined && this.cachedKey === key) return this.cachedState;
-    const row = this.store.get("data", dataKey(key));
-    const state = row === undefined ? MISSING : decodeRow(row);
-    this.cachedKey = key;
-    this.cachedState = state;
+    let state = this.recent.get(key);
+    if (state !== undefined) return state;
+    state = this.older.get(key);
+    if (state === undefined) {
+      const row = this.store.get("data", dataKey(key));
+      state = row === undefined ? MISSING : decodeRow(row);
+      if (state.end - state.start > CACHED_VALUE_MAX) return state;
+    }
+    if (this.recent.size >= CACHED_KEYS) {
+      this.older = this.recent;
+      this.recent = new Map();
+    }
+    this.recent.set(key, state);
     return state;
+  }
+
+  private forgetCached(): void {
+    if (this.recent.size > 0) this.recent = new Map();
+    if (this.older.size > 0) this.older = new Map();
   }
 
   /** A field's value, undefined when there is none. */
@@ -353,7 +371,6 @@ export class KeyspaceState implements Keyspace {
     assert(handed !== undefined, "a write-behind token is told once");
     this.tokens.delete(token);
     this.doneToken = token;
-    this.cachedState = undefined;
     this.inFlight -= handed!.length;
     for (const version of handed!) {
       if (version.kind === VERSION_FLUSH) this.masks--;
@@ -378,6 +395,9 @@ export class KeyspaceState implements Keyspace {
     const owner = item.owner;
     if (owner === undefined) {
       if (this.items.get(item.name) === item) this.items.delete(item.name);
+      // What was read before it changed.
+      this.recent.delete(item.name);
+      this.older.delete(item.name);
       this.expiring.delete(item);
       return;
     }
@@ -452,7 +472,7 @@ export class KeyspaceState implements Keyspace {
     this.expiring.clear();
     this.keys = 0;
     this.masks++;
-    this.cachedState = undefined;
+    this.forgetCached();
     this.push(new Version(VERSION_FLUSH, undefined, undefined, index));
   }
 

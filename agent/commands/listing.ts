@@ -1,6 +1,6 @@
 /** What the commands that list keys or fields share: options of SCAN, and replies gathered in steps. */
-import { makeSink, putBytes, writeArray } from "../../protocol/resp.js";
-import type { ByteSink, Job } from "../core/execution.js";
+import { makeSink, putBytes, writeArray, writeError } from "../../protocol/resp.js";
+import type { ByteSink } from "../core/execution.js";
 import { NOT_INTEGER, REPLY_BYTES_MAX, SYNTAX_ERROR } from "./context.js";
 import type { Context } from "./context.js";
 import { HASH_END } from "./key-hash.js";
@@ -8,6 +8,11 @@ import { parseInteger } from "./numbers.js";
 
 /** Keys one SCAN or HSCAN call looks at, whatever COUNT asks for (COUNT is a hint). */
 export const SCAN_WORK_MAX = 1000;
+/** Room of one piece of a gathered reply. @unit bytes */
+const PIECE_BYTES = 64 * 1024;
+/** Length, line ends and such of one element. @unit bytes */
+export const ELEMENT_BYTES = 24;
+
 export interface ScanOptions {
   count: number;
   pattern: string;
@@ -42,16 +47,44 @@ export function parseScan(c: Context, from: number, typed: boolean): ScanOptions
   return found;
 }
 
-/** The reply of a job that gathered the elements of an array. */
-export function finishArray(job: Job, count: number, body: ByteSink): void {
-  if (body.length > REPLY_BYTES_MAX) {
-    const text = `-ERR dyad: the reply is too long (limit ${REPLY_BYTES_MAX} bytes)\r\n`;
-    job.reply = makeSink(text.length);
-    for (let i = 0; i < text.length; i++) job.reply.bytes[i] = text.charCodeAt(i);
-    job.reply.length = text.length;
-    return;
+/** The elements of an array reply, gathered in pieces so that none of it is copied while it grows. */
+export class Gathered {
+  count = 0;
+  bytes = 0;
+  private readonly full: ByteSink[] = [];
+  private piece: ByteSink = makeSink(0);
+
+  /** The sink the next element goes into; `length` is about its length. */
+  next(length: number): ByteSink | undefined {
+    this.count++;
+    this.bytes += length;
+    // Beyond the bound nothing is gathered; the reply is an error then.
+    if (this.bytes > REPLY_BYTES_MAX) return undefined;
+    if (this.piece.length + length > this.piece.bytes.length) {
+      this.full.push(this.piece);
+      const room = this.full.length > 1 ? PIECE_BYTES : PIECE_BYTES / 16;
+      this.piece = makeSink(length > room ? length : room);
+    }
+    return this.piece;
   }
-  job.reply = makeSink(body.length + 16);
-  writeArray(job.reply, count);
-  putBytes(job.reply, body.bytes, 0, body.length);
+
+  /** The whole reply. */
+  reply(): ByteSink {
+    if (this.bytes > REPLY_BYTES_MAX) {
+      const sink = makeSink(80);
+      writeError(sink, replyTooLong());
+      return sink;
+    }
+    this.full.push(this.piece);
+    let length = 16;
+    for (const piece of this.full) length += piece.length;
+    const sink = makeSink(length);
+    writeArray(sink, this.count);
+    for (const piece of this.full) putBytes(sink, piece.bytes, 0, piece.length);
+    return sink;
+  }
+}
+
+export function replyTooLong(): string {
+  return `ERR dyad: the reply is too long (limit ${REPLY_BYTES_MAX} bytes)`;
 }

@@ -9,16 +9,18 @@ import {
   writeSimple,
 } from "../../protocol/resp.js";
 import {
-  Context,
   EXPIRE_MAX,
   NOT_FLOAT,
   NOT_INTEGER,
   OVERFLOW,
+  REPLY_BYTES_MAX,
   SYNTAX_ERROR,
   WRONG_TYPE,
 } from "./context.js";
-import type { CommandRun } from "./context.js";
+import type { CommandRun ,
+  Context} from "./context.js";
 import { fromLatin1, latin1 } from "./key-hash.js";
+import { replyTooLong } from "./listing.js";
 import {
   addFloats,
   addIntegers,
@@ -227,6 +229,7 @@ const mget: CommandRun = (c) => {
     const state = c.read(c.text(i));
     if (state.kind === KIND_STRING) writeValue(c, state);
     else writeNull(c.reply);
+    if (c.reply.length > REPLY_BYTES_MAX) return replyTooLong();
   }
   return undefined;
 };

@@ -194,13 +194,25 @@ describe.each(kinds)("store: %s", (_name, make) => {
   it("changes nothing when fill throws, and takes nothing afterwards", async () => {
     const store = opened();
     await commit(store, (w) => w.put("data", text("a"), text("1")));
-    const failed = commit(store, () => {
+    const failed = commit(store, (w) => {
+      w.put("data", text("a"), text("half"));
+      w.clear("meta");
       throw new Error("broken fill");
     });
     await expect(failed).rejects.toThrow("broken fill");
     await expect(commit(store, (w) => w.put("data", text("b"), text("2")))).rejects.toThrow();
     expect(store.get("data", text("b"))).toBeUndefined();
     expect(show(store.get("data", text("a")))).toBe("1");
+  });
+
+  it("refuses an empty key, and with it the whole commit", async () => {
+    const store = opened();
+    const failed = commit(store, (w) => {
+      w.put("data", text("a"), text("1"));
+      w.put("data", bytes(), text("1"));
+    });
+    await expect(failed).rejects.toThrow("key");
+    expect(store.get("data", text("a"))).toBeUndefined();
   });
 
   it("says how much it uses", async () => {
