@@ -824,7 +824,6 @@ export function createController(
       }
     }
     readFirst = false;
-    const forwardAt = forwarder.tick(now);
     deadlines.set(HANDSHAKE, links.tick(now));
     judgeTurn(pair.servers[0], now, late);
     judgeTurn(pair.servers[1], now, late);
@@ -847,6 +846,9 @@ export function createController(
       pollServer(pair.servers[0], now);
       pollServer(pair.servers[1], now);
     }
+    // Polls go first: what waits for a server may take a while.
+    const forwardAt = forwarder.tick(now);
+    settle(now);
     const a = nextJudgement(pair.servers[0], t);
     const b = nextJudgement(pair.servers[1], t);
     deadlines.set(JUDGE, a < b ? a : b);
