@@ -199,6 +199,7 @@ class Agent implements AgentCore {
             );
           }
         },
+        cutting: (writer, keepTo) => this.checkpoint.cut(writer, keepTo),
         copyMark: () => this.target.mark(primaryIdentity(this.roles.record!)),
       },
     );
@@ -302,7 +303,7 @@ class Agent implements AgentCore {
     this.nowMs = nowMs;
     this.startMs.value = nowMs;
     const { durable } = this.commit;
-    this.log.load(durable.base, durable.logBytes);
+    this.log.load(durable.base, durable.logBytes, durable.timeMs);
     this.roles.load(this.store);
     this.target.load();
     this.keyspace.reset(durable.applied);
@@ -362,6 +363,9 @@ class Agent implements AgentCore {
   /** Which entries can still be taken back decides what stays out of the tables. */
   private aimWriteBehind(): void {
     const { roles, commit } = this;
+    // What a copy has still to send is kept, but not for a standby that never gets there.
+    const pinned = this.source.active && this.log.bytes < 4 * this.config.limits.logBytesMax;
+    commit.pin = pinned ? this.stream.sent : Infinity;
     commit.upTo =
       roles.soloForGood() || this.source.active || roles.copying ? Infinity : commit.confirmedHigh;
   }

@@ -414,6 +414,7 @@ export class BatchTarget {
         log.restart(writer, copyFrom, boundaries, timeMs);
         this.checkpoint.remove(writer);
         this.keyspace.reset(copyFrom);
+        this.commit.tablesTop = copyFrom;
         this.copyFrom = copyFrom;
         this.until = -1;
         this.source = this.session().peerIdentity!.slice();
@@ -538,7 +539,11 @@ export class BatchTarget {
       name: "copy is whole",
       urgent: true,
       data: DATA_SLICE,
-      fill: (writer) => writer.del("meta", META_COPYING),
+      fill: (writer) => {
+        writer.del("meta", META_COPYING);
+        // The ranges may have shown any of it.
+        commit.tablesTop = Math.max(commit.tablesTop, log.end);
+      },
       onFlushed: (nowMs) => {
         this.until = -1;
         this.finishing = false;

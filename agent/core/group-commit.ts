@@ -14,8 +14,8 @@ import type { Store, StoreWriter } from "./store.js";
 import type { SyncLog } from "./sync-log.js";
 
 const META_STATE = Uint8Array.of(115);
-const STATE_BYTES = 31;
-const STATE_VERSION = 1;
+const STATE_BYTES = 43;
+const STATE_VERSION = 2;
 
 /** Data is put behind as far as write-behind may go at once (see `upTo`). */
 export const DATA_SLICE = 0;
@@ -47,15 +47,32 @@ export interface StateRow {
   confirmedHigh: number;
   /** The older checkpoint of the session table is as of here. */
   sessionsAt: number;
+  /**
+   * The tables hold no effect above it. Above `applied`, since what waits longest is not always put behind
+   * first; a log cut below it does not take back what the tables have.
+   */
+  tablesTop: number;
+  /** Log time of the newest entry there ever was; the log table alone does not say it after a copy. */
+  timeMs: number;
 }
 
 export function readStateRow(store: Store): StateRow {
   const row = store.get("meta", META_STATE);
   if (row === undefined) {
-    return { applied: 0, base: 0, logBytes: 0, confirmedHigh: 0, sessionsAt: 0 };
+    return {
+      applied: 0,
+      base: 0,
+      logBytes: 0,
+      confirmedHigh: 0,
+      sessionsAt: 0,
+      tablesTop: 0,
+      timeMs: 0,
+    };
   }
   if (row.length !== STATE_BYTES || row[0] !== STATE_VERSION) {
-    throw new Error("the store's state row has version " + row[0] + ", this build reads 1");
+    throw new Error(
+      "the store's state row has version " + row[0] + ", this build reads " + STATE_VERSION,
+    );
   }
   return {
     applied: readU48(row, 1),
@@ -63,6 +80,8 @@ export function readStateRow(store: Store): StateRow {
     logBytes: readU48(row, 13),
     confirmedHigh: readU48(row, 19),
     sessionsAt: readU48(row, 25),
+    tablesTop: readU48(row, 31),
+    timeMs: readU48(row, 37),
   };
 }
 
@@ -87,10 +106,13 @@ export class GroupCommit {
   /** What the next commit writes. */
   confirmedHigh: number;
   sessionsAt: number;
+  tablesTop: number;
   /** The session table in memory came from a checkpoint as of here: no entry up to it is applied to it again. */
   tableAt = 0;
   /** Entries above it may still be taken back, so their effects stay out of the tables while there is room. */
   upTo = 0;
+  /** A copy still needs the log above it, however long that is. */
+  pin = Infinity;
   /** A session is being agreed on: the tables must not run ahead of what was said. */
   dataHeld = false;
   /** Total of finished commits, for people. */
@@ -126,12 +148,22 @@ export class GroupCommit {
     this.durable = durable;
     this.confirmedHigh = durable.confirmedHigh;
     this.sessionsAt = durable.sessionsAt;
+    this.tablesTop = durable.tablesTop;
     this.fillingRow = { ...durable };
   }
 
   /** Puts a step into the next commit that begins. */
   add(step: CommitStep): void {
     this.steps.push(step);
+  }
+
+  /** What is in memory is about to be taken back or replaced: no image of it may be made. */
+  holding(): boolean {
+    return (
+      this.dataHeld ||
+      this.steps.some((step) => step.data === DATA_HELD) ||
+      this.filling.some((step) => step.data === DATA_HELD)
+    );
   }
 
   /** Nothing is under way or waits: the tables are what was last flushed. */
@@ -173,7 +205,7 @@ export class GroupCommit {
       if (step.data > data) data = step.data;
     }
     if (data !== DATA_HELD) this.lastDataMs = nowMs;
-    this.log.planTrim(Math.min(this.durable.applied, this.durable.sessionsAt));
+    this.log.planTrim(Math.min(this.durable.applied, this.durable.sessionsAt, this.pin));
     this.store.commit(
       (writer) => this.fill(writer, data),
       (error) => {
@@ -198,6 +230,7 @@ export class GroupCommit {
     this.log.fill(writer);
     if (data === DATA_ALL) {
       this.token = this.keyspace.writeBehind(writer, Infinity, Infinity);
+      this.tablesTop = Math.max(this.tablesTop, this.log.end);
     }
     for (const step of this.filling) step.fill(writer);
     if (data === DATA_SLICE) this.slice(writer);
@@ -207,6 +240,8 @@ export class GroupCommit {
     row.logBytes = this.log.bytes;
     row.confirmedHigh = this.confirmedHigh;
     row.sessionsAt = this.sessionsAt;
+    row.tablesTop = this.tablesTop;
+    row.timeMs = this.log.timeMs;
     const bytes = this.row;
     bytes[0] = STATE_VERSION;
     writeU48(bytes, 1, row.applied);
@@ -214,6 +249,8 @@ export class GroupCommit {
     writeU48(bytes, 13, row.logBytes);
     writeU48(bytes, 19, row.confirmedHigh);
     writeU48(bytes, 25, row.sessionsAt);
+    writeU48(bytes, 31, row.tablesTop);
+    writeU48(bytes, 37, row.timeMs);
     writer.put("meta", META_STATE, bytes);
   }
 
@@ -221,12 +258,22 @@ export class GroupCommit {
     const size = this.keyspace.overlaySize();
     if (size === 0) return;
     const { overlayKeysMax, sliceKeysMax, logBytesMax } = this.limits;
-    // A key that is written all the time never has its newest effect confirmed. When that holds up the
-    // overlay or the log too long it is written all the same: taking such an effect back costs a copy.
-    const pressed = size > overlayKeysMax || this.log.bytes > logBytesMax;
-    const upTo = pressed ? Infinity : this.upTo;
     const max = size > overlayKeysMax ? size - overlayKeysMax + sliceKeysMax : sliceKeysMax;
+    let { upTo } = this;
     this.token = this.keyspace.writeBehind(writer, max, upTo);
+    // When no confirm comes and that holds up the overlay or the log too long, what is not confirmed is
+    // written all the same: taking such an effect back costs a copy.
+    if (
+      this.token === 0 &&
+      upTo !== Infinity &&
+      (size > overlayKeysMax || this.log.bytes > logBytesMax + (logBytesMax >>> 2))
+    ) {
+      upTo = Infinity;
+      this.token = this.keyspace.writeBehind(writer, max, upTo);
+    }
+    if (this.token !== 0) {
+      this.tablesTop = Math.max(this.tablesTop, Math.min(upTo, this.log.end));
+    }
     this.stuckUpTo = this.token === 0 ? this.upTo : -1;
     this.stuckSize = size;
   }

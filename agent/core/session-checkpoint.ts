@@ -51,6 +51,8 @@ export class SessionCheckpoint {
   /** Adds a checkpoint to the next commit when the log has grown enough. */
   tick(): void {
     if (this.under || this.log.bytesEver - this.bytesThen < this.checkpointBytes) return;
+    // Entries are being set aside: the table still counts them.
+    if (this.commit.holding()) return;
     this.under = true;
     this.bytesThen = this.log.bytesEver;
     const place = this.ats[0] <= this.ats[1] ? 0 : 1;
@@ -95,6 +97,25 @@ export class SessionCheckpoint {
     }
     this.commit.sessionsAt = at;
     this.bytesThen = this.log.bytesEver;
+  }
+
+  /**
+   * Entries above `keepTo` are removed; inside that commit. A checkpoint that counts some of them would be taken
+   * for one of the entries that come in their place, so the other one is put there.
+   */
+  cut(writer: StoreWriter, keepTo: number): void {
+    for (const place of [0, 1] as const) {
+      if (this.ats[place] <= keepTo) continue;
+      const other = place === 0 ? 1 : 0;
+      const row =
+        this.ats[other] > 0 && this.ats[other] <= keepTo
+          ? this.store.get("meta", META_CHECKPOINTS[other])
+          : undefined;
+      if (row === undefined) writer.del("meta", META_CHECKPOINTS[place]);
+      else writer.put("meta", META_CHECKPOINTS[place], row);
+      this.ats[place] = row === undefined ? 0 : this.ats[other];
+    }
+    this.commit.sessionsAt = Math.min(this.ats[0], this.ats[1]);
   }
 
   /** No checkpoint is valid any more (a copy begins); inside a commit. */

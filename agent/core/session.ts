@@ -28,6 +28,7 @@ import type { PeerLink } from "./peer-link.js";
 import type { AgentPorts } from "./ports.js";
 import type { Roles } from "./roles.js";
 import { setAsideFiles } from "./set-aside-file.js";
+import type { StoreWriter } from "./store.js";
 import { commonIndex, epochAt } from "./sync-log.js";
 import type { SyncLog } from "./sync-log.js";
 
@@ -46,6 +47,8 @@ export interface SessionEvents {
   onFollowing(copy: boolean, nowMs: number): void;
   /** Primary: the standby takes entries from `index + 1` on. */
   onLeading(index: number, plan: SessionPlan, nowMs: number): void;
+  /** Standby: inside the commit that removes all entries above `keepTo`. */
+  cutting(writer: StoreWriter, keepTo: number): void;
   copyMark(): CopyMark;
 }
 
@@ -147,7 +150,12 @@ export class PeerSession {
     commit.dataHeld = true;
     this.phase = "opened";
     this.sinceMs = nowMs;
-    const base = Math.max(log.base, this.keyspace.appliedIndex(), commit.durable.sessionsAt);
+    const base = Math.max(
+      log.base,
+      this.keyspace.appliedIndex(),
+      commit.durable.tablesTop,
+      commit.durable.sessionsAt,
+    );
     const mark = this.events.copyMark();
     link.send({
       kind: KIND_SESSION_OPEN,
@@ -171,6 +179,10 @@ export class PeerSession {
     if (!bytesEqual(plan.identity, primaryIdentity(roles.record!))) return;
     if (plan.keepTo > log.end || (!plan.copy && plan.keepTo < log.base)) {
       this.link.fault("a session plan that does not fit the log");
+      return;
+    }
+    if (plan.copy ? roles.modeBoth() : roles.copying) {
+      this.link.fault("a session plan that does not fit the mode");
       return;
     }
     const floor = Math.min(commit.durable.confirmedHigh, log.end);
@@ -199,7 +211,10 @@ export class PeerSession {
       name: "cut",
       urgent: true,
       data: DATA_HELD,
-      fill: (writer) => log.cut(writer, plan.keepTo),
+      fill: (writer) => {
+        log.cut(writer, plan.keepTo);
+        this.events.cutting(writer, plan.keepTo);
+      },
       onFlushed: (flushedMs) => {
         this.events.onCut(flushedMs);
         if (this.phase === "cutting" && this.plan === plan) this.becomeReady(flushedMs);
@@ -275,6 +290,13 @@ export class PeerSession {
     }
     const reaches = common >= 0 && common >= log.base;
     const fromLog = reaches && common >= open.base && !open.copying;
+    if (!fromLog && roles.joint()) {
+      // A copy begins with clearing the tables of a disk that the record names as one that holds all. The
+      // controller hears of it by the age of what is not confirmed, and writes solo first.
+      this.problem = "the peer needs a copy of all data, which is made in mode solo only";
+      this.ports.note("warn", "copy-refused", { common, base: open.base, joint: true });
+      return;
+    }
     const resume = open.copying && reaches && common === open.end && open.copyCursor.length > 0;
     const plan: SessionPlan = {
       kind: KIND_SESSION_PLAN,

@@ -85,7 +85,7 @@ function jsonLine(value: object): string {
   );
 }
 
-/** The entries above `keepTo`, oldest first; each file at most about `setAsideBytesMax` long. */
+/** The entries above `keepTo` that the log still has, oldest first; each file at most about `setAsideBytesMax` long. */
 export function setAsideFiles(
   log: SyncLog,
   keepTo: number,
@@ -95,23 +95,29 @@ export function setAsideFiles(
   const files: SetAsideFile[] = [];
   const view = makeEntryView();
   let lines = "";
-  let firstIndex = keepTo + 1;
+  const from = Math.max(keepTo, log.base);
+  let firstIndex = from + 1;
   const close = (lastIndex: number): void => {
-    if (lastIndex < firstIndex) return;
+    const lacks = files.length === 0 && from > keepTo;
+    if (lastIndex < firstIndex && !lacks) return;
+    const missing = lacks
+      ? { missing: `entries ${keepTo + 1} to ${from} went too, but were no longer in the log` }
+      : {};
     const head = jsonLine({
       what: "entries this server held and the primary did not; they were removed here",
+      ...missing,
       epoch,
       firstIndex,
       lastIndex,
     });
     files.push({
-      name: `set-aside-epoch-${epoch}-entries-${firstIndex}-${lastIndex}.jsonl`,
+      name: `set-aside-epoch-${epoch}-entries-${lacks ? keepTo + 1 : firstIndex}-${lastIndex}.jsonl`,
       bytes: asciiBytes(head + lines),
     });
     lines = "";
     firstIndex = lastIndex + 1;
   };
-  log.visit(keepTo, (chunk) => {
+  log.visit(from, (chunk) => {
     let at = CHUNK_HEADER_BYTES;
     const first = chunkFirst(chunk);
     for (let i = 0; i < chunkCount(chunk); i++) {

@@ -132,8 +132,9 @@ export class SyncLog {
     this.chunk.length = CHUNK_HEADER_BYTES;
   }
 
-  /** Reads what the store has. @param base as the state row says */
-  load(base: number, bytes: number): void {
+  /** Reads what the store has. @param base as the state row says, like the others */
+  load(base: number, bytes: number, timeMs: number): void {
+    this.timeMs = timeMs;
     this.base = base;
     this.bytes = bytes;
     const row = this.store.get("meta", META_BOUNDARIES);
@@ -143,7 +144,7 @@ export class SyncLog {
       this.end = base;
     } else {
       this.end = chunkLast(newest.value);
-      this.timeMs = chunkTimeMs(newest.value);
+      this.timeMs = Math.max(timeMs, chunkTimeMs(newest.value));
     }
     this.flushed = this.end;
     this.fillingEnd = this.end;
