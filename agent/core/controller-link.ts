@@ -72,8 +72,9 @@ import type { AgentPorts } from "./ports.js";
 import { ReleaseQueue } from "./release.js";
 import type { OpenReply } from "./release.js";
 import type { Roles } from "./roles.js";
+import type {
+  CommandRunner} from "./run-command.js";
 import {
-  CommandRunner,
   RAN_DONE,
   RAN_JOB,
   RAN_PAST_DUE,
