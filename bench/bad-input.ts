@@ -66,7 +66,9 @@ const CASES: Record<string, Case> = {
     return `${open} open, ${refused} refused, one more says ${answer || "nothing"}${first}, RSS ${memory} MB`;
   },
   "a frame with a lying class": async (pair) => {
-    const seen = await withFrames(pair.native, [commandFrame(0, 7, ["SET", "lie", "1"])]);
+    const honest = await withFrames(pair.native, [commandFrame(0, 6, ["GET", "lie"])]);
+    const lie = await withFrames(pair.native, [commandFrame(0, 7, ["SET", "lie", "1"])]);
+    const seen = `an honest query: ${honest}; a SET called a query: ${lie}`;
     const client = await RespClient.open(pair.redis);
     const value = await client.call(["GET", "lie"]);
     client.close();
@@ -213,6 +215,8 @@ async function underLoad(name: string, pair: Pair, one: Case): Promise<(string |
     await load.stop();
     const lost = await load.lost();
     const after = await pair.redundant(30_000);
+    for (const [text, count] of Object.entries(load.counts.errors))
+      console.log(`    ${count} x ${text}`);
     return [
       name,
       seen.replaceAll("\r\n", " ").replaceAll("|", "/").trim(),
@@ -295,6 +299,7 @@ async function strangeServer(
     unknown
   >;
   config.dir = join(pair.dir, name);
+  delete config.log; // Its words come to us.
   mkdirSync(config.dir as string, { recursive: true });
   for (const field of ["peerPort", "udpPort", "localPort"]) config[field] = await freePort();
   change(config);

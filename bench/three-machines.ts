@@ -97,7 +97,12 @@ class ThreeMachines {
         join(this.dir, "c"),
         "--json",
       ];
-      return JSON.parse(execFileSync(process.execPath, argv, { encoding: "utf8" })) as PairStatus;
+      return JSON.parse(
+        execFileSync(process.execPath, argv, {
+          encoding: "utf8",
+          stdio: ["ignore", "pipe", "ignore"],
+        }),
+      ) as PairStatus;
     } catch (error) {
       try {
         return JSON.parse((error as { stdout: string }).stdout) as PairStatus;
