@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { openLmdbStore } from "../../agent/store/lmdb.js";
 import { createMemoryStore } from "../../agent/store/memory.js";
+import type { MemoryStore } from "../../agent/store/memory.js";
 import type { Store, StoreWriter } from "../../agent/core/store.js";
 
 const directories: string[] = [];
@@ -257,5 +258,93 @@ describe.each(kinds)("store: %s", (_name, make) => {
       expect(backward.map((e) => show(e.key))).toEqual(expected.reverse().slice(0, limit));
     }
     expect(store.count("data")).toBe(model.size);
+  });
+});
+
+describe("lmdb", () => {
+  it.each(["disk", "memory"] as const)("backs up while commits go on (%s)", async (durability) => {
+    const store = openLmdbStore({ directory: directory(), durability });
+    stores.push(store);
+    const put = (n: number): Promise<void> =>
+      commit(store, (w) => {
+        for (let i = 0; i < 50; i++) w.put("data", bytes(n, i), new Uint8Array(2000).fill(n));
+        w.put("meta", text("n"), bytes(n));
+      });
+    for (let n = 0; n < 20; n++) await put(n);
+    const target = join(directory(), "copy");
+    const copied = store.backup(target);
+    for (let n = 20; n < 60; n++) await put(n);
+    await copied;
+    const copy = openLmdbStore({ directory: target, durability });
+    stores.push(copy);
+    const n = copy.get("meta", text("n"))![0]!;
+    expect(n).toBeGreaterThanOrEqual(19);
+    expect(copy.count("data")).toBe((n + 1) * 50);
+    await expect(store.backup(target)).rejects.toThrow("EEXIST");
+  });
+
+  it("refuses commits beyond its limit, saying so", async () => {
+    const store = openLmdbStore({
+      directory: directory(),
+      durability: "memory",
+      limitBytes: 1_000_000,
+    });
+    stores.push(store);
+    const put = (n: number): Promise<void> =>
+      commit(store, (w) => w.put("data", bytes(n), new Uint8Array(100_000)));
+    let done = 0;
+    await expect(
+      (async () => {
+        for (; done < 50; done++) await put(done);
+      })(),
+    ).rejects.toThrow("full");
+    expect(done).toBeGreaterThan(5);
+    expect(done).toBeLessThan(15);
+    expect(store.usage().limitBytes).toBe(1_000_000);
+    await expect(put(99)).rejects.toThrow("full");
+  });
+});
+
+describe("store in memory", () => {
+  it("gives back what was flushed after a power cut, and what the system had after a kill", () => {
+    const start = (durability: "disk" | "memory"): MemoryStore => {
+      const store = createMemoryStore({ durability });
+      for (let i = 0; i < 5; i++) {
+        store.commit(
+          (w) => w.put("data", bytes(i), bytes(i)),
+          () => {},
+          i === 1,
+        );
+      }
+      store.flush(3);
+      return store;
+    };
+    const left = (store: Store): number => store.count("data");
+    expect(left(start("disk").crash("power"))).toBe(3);
+    expect(left(start("disk").crash("kill"))).toBe(3);
+    expect(left(start("disk").crash("kill", 1))).toBe(4);
+    expect(left(start("memory").crash("power"))).toBe(2);
+    expect(left(start("memory").crash("kill"))).toBe(5);
+  });
+
+  it("fails as told: that commit and all after it, with nothing of them left", () => {
+    const store = createMemoryStore();
+    const ends: string[] = [];
+    const put = (i: number): void =>
+      store.commit(
+        (w) => w.put("data", bytes(i), bytes(i)),
+        (error) => ends.push(error === undefined ? "ok" : error.message),
+        false,
+      );
+    put(1);
+    store.flush();
+    put(2);
+    put(3);
+    store.failNext(new Error("EIO"));
+    store.flush();
+    put(4);
+    store.flush();
+    expect(ends).toEqual(["ok", "EIO", "EIO", "EIO"]);
+    expect(store.crash("power").count("data")).toBe(1);
   });
 });

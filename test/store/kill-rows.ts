@@ -51,10 +51,7 @@ export function rounds(store: Store): number {
 
 /** Commits as fast as it can until the process is killed, and says on stdout which commits are done. */
 export function commitUntilKilled(directory: string, durability: Durability): void {
-  const store = openLmdbStore({
-    directory: process.argv[2]!,
-    durability: process.argv[3] as Durability,
-  });
+  const store = openLmdbStore({ directory, durability });
   let index = rounds(store);
   writeSync(1, `open ${index}\n`);
 

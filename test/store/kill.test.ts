@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -69,5 +69,27 @@ describe.each(["disk", "memory"] as const)("kill -9 with durability %s", (durabi
       }
       before = done;
     }
+  });
+});
+
+describe.each(["disk", "memory"] as const)("a full disk with durability %s", (durability) => {
+  it("fails the commit with a clear error, takes nothing more, and what was done is there", () => {
+    const directory = mkdtempSync(join(tmpdir(), "dyad-full-"));
+    directories.push(directory);
+    // The shell's limit on file sizes stands for the disk: writing beyond it fails.
+    const command = `ulimit -f 8000; exec "${process.execPath}" --import ./sim/ts-node.mjs --eval '${program(directory, durability)}'`;
+    const ended = spawnSync("bash", ["-c", command], {
+      cwd: root,
+      encoding: "utf8",
+      timeout: 50_000,
+    });
+    expect(ended.status).toBe(1);
+    const failed = ended.stdout.split("\n").filter((line) => line.startsWith("failed"));
+    expect(failed).toHaveLength(1);
+    expect(failed[0]).toContain(`writing to ${directory} failed`);
+    const last = Number([...ended.stdout.matchAll(/done (\d+)\n/g)].at(-1)![1]);
+    const store = openLmdbStore({ directory, durability });
+    expect(rounds(store)).toBeGreaterThanOrEqual(last);
+    return store.close();
   });
 });
