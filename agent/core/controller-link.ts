@@ -235,6 +235,11 @@ export class ControllerLink {
       this.fault("the controller does not hold the pair's key");
       return;
     }
+    if (this.roles.adopting !== undefined) {
+      // Rule 6: what came over the old connection is over before this server reports on a new one.
+      this.drop("a record of the former connection is being put on disk", this.nowMs);
+      return;
+    }
     const payloadMax = agreePayloadMax(HEADER_BYTES + PAYLOAD_BYTES_MAX, challenge.frameMax);
     if (payloadMax === 0) {
       this.fault("the controller's frames are too small: " + challenge.frameMax);
@@ -260,7 +265,6 @@ export class ControllerLink {
       this.sendControl({ kind: KIND_ANNOUNCE, id: this.config.id, uptimeMs: heartbeat.uptimeMs });
     }
     if (this.roles.epoch() > 0) this.release.tellEpoch(this.roles.epoch());
-    if (this.roles.adopting !== undefined) this.decoder!.park();
     this.ports.note("info", "controller-link-up");
   }
 
@@ -705,6 +709,8 @@ export class ControllerLink {
     }
     if (this.phase === "down") {
       if (this.roles.stopped !== "") return nowMs + limits.redialMaxMs;
+      // It would have to report what it held before.
+      if (this.roles.adopting !== undefined) return nowMs + limits.redialMinMs;
       if (nowMs < this.dialMs) return this.dialMs;
       this.phase = "dialing";
       this.ports.dial("controller");
