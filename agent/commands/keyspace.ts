@@ -39,8 +39,10 @@ import {
   fieldKey,
   fieldPrefix,
   hashState,
+  idAt,
   idName,
   idOfDropKey,
+  keyOfDataKey,
   KIND_NONE,
   MISSING,
   NEXT_KEY,
@@ -163,6 +165,8 @@ export class KeyspaceState implements Keyspace {
   private doneToken = 0;
   private readonly tokens = new Map<number, Version[]>();
   private drops: Drop[] = [];
+  /** Names of the ids in `drops` from `dropsHead` on. */
+  private readonly dropped = new Set<string>();
   private dropsHead = 0;
   private epoch = 0;
   private nextCounter = 1;
@@ -197,12 +201,13 @@ export class KeyspaceState implements Keyspace {
     this.storedCounter = this.nextCounter;
     this.drops = [];
     this.dropsHead = 0;
+    this.dropped.clear();
     let from = DROP_FROM;
     for (;;) {
       const rows = this.store.range("meta", from, DROP_TO, 1000);
       for (const { key } of rows) {
         const id = idOfDropKey(key);
-        this.drops.push({ id, from: fieldPrefix(id, 0), after: 0 });
+        this.addDrop(id, 0);
       }
       if (rows.length < 1000) break;
       from = follow(rows[rows.length - 1]!.key);
@@ -322,6 +327,26 @@ export class KeyspaceState implements Keyspace {
       }
     }
     return flushed;
+  }
+
+  putRow(writer: StoreWriter, key: Uint8Array, row: Uint8Array): void {
+    const { expireAt } = decodeRow(row);
+    const item = this.items.get(keyOfDataKey(key));
+    let stored: number;
+    if (item !== undefined) {
+      stored = item.stored;
+      item.stored = expireAt;
+    } else {
+      const before = this.masks > 0 ? undefined : this.store.get("data", key);
+      stored = before === undefined ? -1 : decodeRow(before).expireAt;
+    }
+    if (stored > 0 && stored !== expireAt) writer.del("expiry", expiryKey(stored, key));
+    if (expireAt > 0) writer.put("expiry", expiryKey(expireAt, key), NO_BYTES);
+    writer.put("data", key, row);
+  }
+
+  isDropped(fieldKey: Uint8Array): boolean {
+    return this.dropped.size > 0 && this.dropped.has(idName(idAt(fieldKey, 0)));
   }
 
   /** Index the next entry will have, as far as this keyspace knows. */
@@ -509,10 +534,11 @@ export class KeyspaceState implements Keyspace {
         }
         this.drops = [];
         this.dropsHead = 0;
+        this.dropped.clear();
         return;
       case VERSION_DROP:
         writer.put("meta", dropKey(version.id!), NO_BYTES);
-        this.drops.push({ id: version.id!, from: fieldPrefix(version.id!, 0), after: token });
+        this.addDrop(version.id!, token);
         return;
       default:
     }
@@ -548,6 +574,11 @@ export class KeyspaceState implements Keyspace {
     if (this.row.length > SLAB_BYTES) this.row = new Uint8Array(256);
   }
 
+  private addDrop(id: HashId, after: number): void {
+    this.drops.push({ id, from: fieldPrefix(id, 0), after });
+    this.dropped.add(idName(id));
+  }
+
   private trimVersions(): void {
     const versions = this.versions;
     let head = this.versionsHead;
@@ -575,6 +606,7 @@ export class KeyspaceState implements Keyspace {
       }
       left -= rows.length + 1;
       writer.del("meta", dropKey(drop.id));
+      this.dropped.delete(idName(drop.id));
       this.dropsHead++;
     }
     if (this.dropsHead > 1024 && this.dropsHead * 2 > this.drops.length) {

@@ -190,3 +190,13 @@ export function decodeRow(row: Uint8Array): KeyState {
   }
   throw new Error("a damaged row in table data");
 }
+
+/** Whether key and row of table data are what this build writes. */
+export function isDataRow(key: Uint8Array, row: Uint8Array): boolean {
+  if (key.length < HASH_BYTES || row.length === 0) return false;
+  const kind = row[0]! & KIND_MASK;
+  const head = (row[0]! & FLAG_EXPIRES) === 0 ? 1 : 7;
+  if ((row[0]! & ~(KIND_MASK | FLAG_EXPIRES)) !== 0 || row.length < head) return false;
+  if (kind === KIND_HASH) return row.length === head + ID_BYTES + 4;
+  return kind === KIND_STRING;
+}

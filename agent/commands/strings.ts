@@ -17,8 +17,7 @@ import {
   SYNTAX_ERROR,
   WRONG_TYPE,
 } from "./context.js";
-import type { CommandRun ,
-  Context} from "./context.js";
+import type { CommandRun, Context } from "./context.js";
 import { fromLatin1, latin1 } from "./key-hash.js";
 import { replyTooLong } from "./listing.js";
 import {

@@ -237,6 +237,7 @@ class Agent implements AgentCore {
       this.commit,
       this.checkpoint,
       this.stream,
+      keyspace,
       this.peer,
     );
     this.target = new BatchTarget(

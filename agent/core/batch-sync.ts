@@ -29,7 +29,7 @@ import type { Boundary } from "../../protocol/messages.js";
 import { bytesEqual } from "../../protocol/record.js";
 import { makeSink, putByte, putBytes, reserve } from "../../protocol/resp.js";
 import type { ByteSink } from "../../protocol/resp.js";
-import { DROP_FROM, DROP_TO } from "../commands/rows.js";
+import { DROP_FROM, DROP_TO, isDataRow } from "../commands/rows.js";
 import type { AgentConfig } from "./config.js";
 import type { Keyspace } from "./execution.js";
 import { DATA_ALL, DATA_HELD, DATA_SLICE } from "./group-commit.js";
@@ -59,13 +59,11 @@ interface CopyTable {
   to: Uint8Array | undefined;
 }
 
-/** All that makes up the data, in the order it is copied. */
+/** What is copied, in this order; the rows of table expiry follow from those of table data. */
 const COPY_TABLES: readonly CopyTable[] = [
   { table: "data", from: NO_BYTES, to: undefined },
+  // Without the rows of hashes that are gone and still being removed.
   { table: "field", from: NO_BYTES, to: undefined },
-  { table: "expiry", from: NO_BYTES, to: undefined },
-  // Hashes whose rows are still being removed.
-  { table: "meta", from: DROP_FROM, to: DROP_TO },
 ];
 
 /** Two 32-bit sums over the rows; not against malice, which the link's proof keeps out, but against mistakes. */
@@ -130,6 +128,7 @@ export class BatchSource {
     private readonly commit: GroupCommit,
     private readonly checkpoint: SessionCheckpoint,
     private readonly stream: AppendStream,
+    private readonly keyspace: Keyspace,
     private readonly link: PeerLink,
   ) {}
 
@@ -221,13 +220,18 @@ export class BatchSource {
     const hashAt = sink.length;
     putU32(sink, 0);
     putU32(sink, 0);
-    putU32(sink, rows.length);
+    const countAt = sink.length;
+    putU32(sink, 0);
     const from = sink.length;
+    let count = 0;
     for (const row of rows) {
+      if (place.table === "field" && this.keyspace.isDropped(row.key)) continue;
+      count++;
       putKey(sink, row.key);
       putU32(sink, row.value.length);
       putBytes(sink, row.value, 0, row.value.length);
     }
+    writeU32(sink.bytes, countAt, count);
     const [a, b] = rangeHash(sink.bytes, from, sink.length);
     writeU32(sink.bytes, hashAt, a);
     writeU32(sink.bytes, hashAt + 4, b);
@@ -407,9 +411,8 @@ export class BatchTarget {
       urgent: true,
       data: DATA_HELD,
       fill: (writer) => {
-        for (const place of COPY_TABLES) {
-          if (place.table !== "meta") writer.clear(place.table);
-        }
+        for (const place of COPY_TABLES) writer.clear(place.table);
+        writer.clear("expiry");
         for (const key of this.dropKeys()) writer.del("meta", key);
         log.restart(writer, copyFrom, boundaries, timeMs);
         this.checkpoint.remove(writer);
@@ -460,18 +463,26 @@ export class BatchTarget {
       return "a copied range is not what was sent (its hash differs)";
     }
     const count = readU32(bytes, 13 + keyLength);
+    const place = COPY_TABLES[table]!;
     let at = head;
     for (let i = 0; i < count; i++) {
       if (at + 2 > end) return "row cut off";
-      at += 2 + readU16(bytes, at);
+      const key = at + 2;
+      at = key + readU16(bytes, at);
       if (at + 4 > end) return "row cut off";
+      const keyEnd = at;
       at += 4 + readU32(bytes, at);
       if (at > end) return "row cut off";
+      if (
+        place.table === "data" &&
+        !isDataRow(bytes.subarray(key, keyEnd), bytes.subarray(keyEnd + 4, at))
+      ) {
+        return "a damaged row in a copied range";
+      }
     }
     if (at !== end) return "bytes behind the last row";
     // Entries that come after the range must not be applied before it lies in its place.
     this.link.park();
-    const place = COPY_TABLES[table]!;
     this.commit.add({
       name: "copied range",
       urgent: false,
@@ -481,11 +492,10 @@ export class BatchTarget {
         for (let i = 0; i < count; i++) {
           const keyEnd = row + 2 + readU16(bytes, row);
           const valueEnd = keyEnd + 4 + readU32(bytes, keyEnd);
-          writer.put(
-            place.table,
-            bytes.subarray(row + 2, keyEnd),
-            bytes.subarray(keyEnd + 4, valueEnd),
-          );
+          const key = bytes.subarray(row + 2, keyEnd);
+          const value = bytes.subarray(keyEnd + 4, valueEnd);
+          if (place.table === "data") this.keyspace.putRow(writer, key, value);
+          else writer.put(place.table, key, value);
           row = valueEnd;
         }
         this.table = last ? table + 1 : table;

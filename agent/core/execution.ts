@@ -94,6 +94,13 @@ export interface Keyspace {
    * when a copy replaces the tables (no writeBehind token is outstanding then).
    */
   reset(appliedIndex: number): void;
+  /**
+   * Puts a data row copied from the other server, and its expiry row in place of the one the key had here.
+   * Called after writeBehind in the same transaction, if both are; `reset` must follow before anything is read.
+   */
+  putRow(writer: import("./store.js").StoreWriter, key: Uint8Array, row: Uint8Array): void;
+  /** Whether a row of table field belongs to a hash that is gone, and only waits for its removal: not to be copied. */
+  isDropped(fieldKey: Uint8Array): boolean;
   /** Tells the epoch in which commands run from now on; called before the first of them (a hash's id carries it). */
   setEpoch(epoch: number): void;
 }
