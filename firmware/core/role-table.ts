@@ -102,6 +102,7 @@ export const TRANSITIONS: Transition[] = [
   { from: "dark", event: "standbyLost", to: "writing", rule: "15" },
   { from: "both", event: "standbyStalled", to: "writing", rule: "15" },
   { from: "draining", event: "standbyStalled", to: "writing", rule: "15" },
+  { from: "dark", event: "standbyStalled", to: "writing", rule: "15" },
 
   { from: "both", event: "drain", to: "draining", rule: "15" },
   { from: "draining", event: "drainEnded", to: "both", rule: "15" },
