@@ -306,6 +306,16 @@ export class PairWorld implements ClientWorld {
     this.flashRecord = bytes === undefined ? undefined : recordOf(bytes);
   }
 
+  /** The record with the highest epoch that flash or disks hold. */
+  newestRecord(): RoleRecord | undefined {
+    let newest = this.flashRecord;
+    for (const index of [A, B] as const) {
+      const held = this.heldRecord(index);
+      if (held !== undefined && (newest === undefined || held.epoch > newest.epoch)) newest = held;
+    }
+    return newest;
+  }
+
   /** The record on a server's disk. */
   heldRecord(index: 0 | 1): RoleRecord | undefined {
     const row = this.disks[index].content.get("meta", ROLES_ROW);
@@ -560,6 +570,8 @@ export class PairWorld implements ClientWorld {
   private exchangeDisk(index: 0 | 1, fault: Fault): boolean {
     const record = this.flashRecord;
     if (record === undefined || this.taintedNow()) return false;
+    // An old board is in: what it says of the roles is not to be relied on.
+    if (this.newestRecord()!.epoch !== record.epoch) return false;
     // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
     if (record.mode === MODE_SOLO && record.primary === index) return false;
     if (fault.kind === "diskRestore" && this.backups[index] === undefined) {
@@ -618,18 +630,18 @@ export class PairWorld implements ClientWorld {
    */
   mayWait(): string {
     this.readFlash();
-    const record = this.flashRecord;
+    const record = this.newestRecord();
     // An old board's record is found out by the first server that knows better; then it is as good as none.
-    const stale = [this.heldRecord(A), this.heldRecord(B)].some(
-      (held) => held !== undefined && record !== undefined && held.epoch > record.epoch,
-    );
-    if (record === undefined || stale) return this.dead.size > 0 ? "flash blank and a machine dead" : "";
+    if (this.flashRecord === undefined || record!.epoch > this.flashRecord.epoch) {
+      if (this.dead.size > 0) return "flash blank and a machine dead";
+      if (record === undefined) return "";
+    }
     const lives = (index: 0 | 1): boolean =>
       !this.dead.has(index) &&
-      equal(index === A ? record.identityA : record.identityB, this.disks[index].identity);
-    const other = (1 - record.primary) as 0 | 1;
-    if (lives(record.primary)) return "";
-    if (record.mode === MODE_SOLO) return "solo, and its server is gone";
+      equal(index === A ? record!.identityA : record!.identityB, this.disks[index].identity);
+    const other = (1 - record!.primary) as 0 | 1;
+    if (lives(record!.primary)) return "";
+    if (record!.mode === MODE_SOLO) return "solo, and its server is gone";
     return lives(other) ? "" : "both disks of the record are gone";
   }
 

@@ -48,7 +48,8 @@ function step(operation: Operation, state: string | undefined): string | undefin
 export function checkMixed(promise: string, operations: Operation[]): Finding | undefined {
   const ordered = operations.slice().sort((x, y) => x.invoked - y.invoked || x.id - y.id);
   const certain = ordered.filter((operation) => operation.outcome === OK);
-  // A write of unknown outcome whose value nobody saw matters only to those who tell apart something and nothing.
+  // A write of unknown outcome whose value nobody saw matters only to
+  // those who tell apart something and nothing, or when it leaves nothing behind.
   const seen = new Set(certain.map((operation) => operation.result));
   const probed = certain.some((operation) => operation.kind === "del" || operation.kind === "setnx");
   const maybe = ordered
@@ -56,7 +57,7 @@ export function checkMixed(promise: string, operations: Operation[]): Finding | 
       (operation) =>
         operation.outcome !== OK &&
         operation.kind !== "get" &&
-        (probed || operation.kind === "del" || seen.has(operation.value)),
+        (probed || operation.kind === "del" || operation.ttlMs > 0 || seen.has(operation.value)),
     )
     .concat(expiries(operations))
     .sort((x, y) => x.invoked - y.invoked);
