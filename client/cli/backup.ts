@@ -114,6 +114,7 @@ export function restore(dir: string, server: string, from: string, replace: bool
   return (
     `Server ${server} holds the backup of ${mark.at} (taken from ${mark.server}).` +
     (kept === "" ? "" : ` What it held before is in ${kept}.`) +
-    `\nIt is a new disk to the pair: start it, and it is brought up to date by the other server.`
+    `\nIt is a new disk to the pair: start it, and it is brought up to date by the other server.` +
+    `\nIf no other server has the data any more: dyad force ${server}.`
   );
 }

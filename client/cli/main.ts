@@ -42,10 +42,11 @@ async function runProgram(name: string, args: string[]): Promise<void> {
 }
 
 /** Sends an operator's line and prints the answer; a refusal is exit status 1. */
-async function operate(dir: string, line: string): Promise<void> {
+async function operate(dir: string, line: string): Promise<string> {
   const answer = await askController(resolve(dir), line);
   process.stdout.write(`${answer}\n`);
   if (/^(error|refused|not |cannot|unknown)/i.test(answer)) process.exitCode = 1;
+  return answer;
 }
 
 const program = new Command("dyad")
@@ -138,7 +139,9 @@ program
   .command("switchover")
   .description("make the standby primary, in order: no error, no lost write")
   .addOption(dirOption())
-  .action(async (options: { dir: string }) => operate(options.dir, "switchover"));
+  .action(async (options: { dir: string }) => {
+    await operate(options.dir, "switchover");
+  });
 
 program
   .command("console")
@@ -155,9 +158,9 @@ program
   .addOption(dirOption())
   .option("--yes", "do it; without this it only says what would be lost")
   .action(async (server: string, options: { dir: string; yes?: boolean }) => {
-    await operate(options.dir, `force ${server}`);
+    const answer = await operate(options.dir, `force ${server}`);
     // The console does it when it is said twice.
-    if (options.yes === true && process.exitCode === undefined) {
+    if (options.yes === true && answer.startsWith("This would")) {
       await operate(options.dir, `force ${server}`);
     }
   });
@@ -167,9 +170,9 @@ program
   .description("found a new pair on one blank disk, while the other server is away")
   .argument("<identity>", "the disk's identity (dyad identity shows it)")
   .addOption(dirOption())
-  .action(async (identity: string, options: { dir: string }) =>
-    operate(options.dir, `newPair ${identity}`),
-  );
+  .action(async (identity: string, options: { dir: string }) => {
+    await operate(options.dir, `newPair ${identity}`);
+  });
 
 program
   .command("identity")
