@@ -423,7 +423,8 @@ class Agent implements AgentCore {
       data: DATA_SLICE,
       fill: (writer) => {
         roles.write(writer, record, undefined);
-        if (forcedHere && roles.copying) writer.del("meta", BatchTarget.markKey);
+        // Also one that this very commit puts there.
+        if (forcedHere) writer.del("meta", BatchTarget.markKey);
       },
       onFlushed: (flushedMs) => {
         if (forcedHere && roles.copying) this.target.forget();
@@ -515,7 +516,6 @@ class Agent implements AgentCore {
         this.stream.end();
         this.source.end();
         this.session.onOpen(message, nowMs);
-        if (!this.roles.joining) this.rejoin.onSessionEnded(nowMs);
         break;
       case KIND_SESSION_PLAN:
         this.session.onPlan(message, nowMs);
@@ -615,7 +615,8 @@ class Agent implements AgentCore {
     if (!this.session.ready()) return;
     this.session.copyDone();
     this.dirty.cutTo(this.log.end);
-    this.commit.confirmedHigh = Math.max(this.commit.confirmedHigh, this.log.end);
+    // What it confirmed before the copy was of another log.
+    this.commit.confirmedHigh = this.log.end;
     this.ports.note("info", "copy-whole", { index: this.log.end });
   }
 

@@ -364,7 +364,7 @@ export function prefixBelow(bytes: Uint8Array, at: number): number {
 
 const SESSION_COMMAND = "dyad.session";
 
-function isSessionCommand(command: CommandView): boolean {
+export function isSessionCommand(command: CommandView): boolean {
   const start = command.starts[0]!;
   if (command.count === 0 || command.ends[0]! - start !== SESSION_COMMAND.length) return false;
   for (let i = 0; i < SESSION_COMMAND.length; i++) {

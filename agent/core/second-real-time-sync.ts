@@ -12,6 +12,7 @@ import { CONTROL_BYTES_MAX, KIND_FORWARD, KIND_FORWARD_FAILED } from "../../prot
 import type { Forward, ForwardFailed } from "../../protocol/messages.js";
 import type { ServerIndex } from "../../protocol/record.js";
 import { PARSED_COMMAND, RespParser } from "../../protocol/resp.js";
+import type { ByteSink } from "../../protocol/resp.js";
 import { ENTRY_MARK, ENTRY_REPLY_GONE } from "./chunk.js";
 import type { EntryView } from "./chunk.js";
 import type { AgentConfig } from "./config.js";
@@ -19,7 +20,7 @@ import { commandLimits } from "./controller-link.js";
 import type { CommandView, Executor } from "./execution.js";
 import type { PeerLink } from "./peer-link.js";
 import type { Roles } from "./roles.js";
-import { RAN_DONE, RAN_JOB, RAN_UNKNOWN } from "./run-command.js";
+import { RAN_DONE, RAN_JOB, RAN_UNKNOWN, isSessionCommand } from "./run-command.js";
 import type { CommandRunner } from "./run-command.js";
 import { SESSION_LOCAL, sessionKey } from "./session-table.js";
 import type { SessionTable } from "./session-table.js";
@@ -197,6 +198,13 @@ export const TRANSACTION_MARK = Uint8Array.from([
   42, 49, 13, 10, 36, 52, 13, 10, 69, 88, 69, 67, 13, 10,
 ]);
 
+/** An error reply's text, without what frames it. */
+function errorText(reply: ByteSink): string {
+  let text = "";
+  for (let at = 1; at < reply.length - 2; at++) text += String.fromCharCode(reply.bytes[at]!);
+  return text;
+}
+
 /** The primary's side. */
 export class ForwardServer {
   private parts: Uint8Array[] = [];
@@ -278,6 +286,10 @@ export class ForwardServer {
       this.fail(message, "ERR Protocol error: not one whole command");
       return;
     }
+    if (commands.some(isSessionCommand)) {
+      this.fail(message, "ERR dyad: DYAD.SESSION is for clients of the controller");
+      return;
+    }
     runner.begin();
     const other: ServerIndex = roles.me === 0 ? 1 : 0;
     const id = sessionKey(message.session, 0);
@@ -286,13 +298,10 @@ export class ForwardServer {
       if (runner.refusal === RAN_UNKNOWN) this.fail(message, "OUTCOMEUNKNOWN " + runner.why);
       return;
     }
-    if (marked) {
-      runner.alwaysEntry();
-      runner.runAll(commands.slice(1), nowMs);
-      return;
-    }
-    if (isRead) runner.markOnly();
+    if (isRead && !marked) runner.markOnly();
     else runner.alwaysEntry();
-    runner.run(commands[0]!, nowMs);
+    const ran = marked ? runner.runAll(commands.slice(1), nowMs) : runner.run(commands[0]!, nowMs);
+    // Too large for an entry: nothing was done and none will come.
+    if (ran === RAN_DONE && runner.need === 0) this.fail(message, errorText(runner.reply));
   }
 }

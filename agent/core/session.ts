@@ -147,6 +147,7 @@ export class PeerSession {
     // Asked for again at the end of the turn in which the commit under way has ended.
     if (!commit.idle()) return Infinity;
     assert(log.flushed === log.end, "a quiet log is flushed");
+    this.problem = "";
     commit.dataHeld = true;
     this.phase = "opened";
     this.sinceMs = nowMs;
@@ -280,13 +281,17 @@ export class PeerSession {
       { base: log.base, end: log.flushed, boundaries: log.boundaries },
       { base: open.base, end: open.end, boundaries: open.boundaries },
     );
-    if (common >= 0 && common < roles.confirmed) {
-      // Its disk lost what it had confirmed. Nothing can be built on those confirms any more.
-      this.ports.note("error", "confirmed-entries-lost-by-peer", {
-        confirmed: roles.confirmed,
-        common,
-      });
+    const owed = Math.min(commit.durable.confirmedHigh, log.flushed);
+    if (common < roles.confirmed || common < owed) {
+      // Its disk lost what the two had confirmed: a backup put back in place has the same identity.
+      // Nothing can be built on those confirms any more.
+      this.ports.note("error", "confirmed-entries-lost-by-peer", { confirmed: owed, common });
       roles.confirmed = 0;
+      if (roles.modeBoth() || roles.asked !== undefined) {
+        this.problem =
+          "the peer has lost entries that were confirmed; it must join anew, in mode solo";
+        return;
+      }
     }
     const reaches = common >= 0 && common >= log.base;
     const fromLog = reaches && common >= open.base && !open.copying;
@@ -297,6 +302,8 @@ export class PeerSession {
       this.ports.note("warn", "copy-refused", { common, base: open.base, joint: true });
       return;
     }
+    // What it confirmed is about to be cleared.
+    if (!fromLog) roles.confirmed = 0;
     const resume = open.copying && reaches && common === open.end && open.copyCursor.length > 0;
     const plan: SessionPlan = {
       kind: KIND_SESSION_PLAN,

@@ -133,7 +133,88 @@ describe("rule 8: what was set aside is gone from the tables too", () => {
   });
 });
 
+describe("rule 1: a disk that lost what it had confirmed", () => {
+  test("is not in step in mode both, although its identity is the one the record names", () => {
+    const world = new World();
+    world.begin();
+    world.ask(0, "SET", "k", "old");
+    world.b.crash();
+    // A backup put back in place: the same file, as far as the system can tell.
+    const backup = world.b.store.crash("power");
+    world.b.store = world.b.store.crash("power");
+    world.b.start();
+    world.until(() => world.a.heartbeat().sessionOpen);
+    expect(world.ask(0, "SET", "k", "new")).toBe("+OK\r\n");
+    world.b.crash();
+    // The primary restarts as well: what it has heard confirmed is on its disk.
+    world.a.restart();
+    world.b.store = backup;
+    world.b.start();
+    world.pass(500);
+    expect(world.b.log()["end"]).toBe(1);
+    expect(world.b.heartbeat().sessionOpen).toBe(false);
+    expect(world.a.heartbeat().problem).toMatch(/lost entries/);
+    expect(world.a.heartbeat().oldestUnconfirmedMs).toBeGreaterThan(400);
+    // Joined under solo it is as good as any.
+    world.write(2, 0, MODE_SOLO);
+    world.until(() => world.a.heartbeat().asked);
+    world.write(3, 0, MODE_BOTH);
+    world.until(() => world.b.heartbeat().sessionOpen);
+    expect(world.ask(1, "GET", "k")).toBe("$3\r\nnew\r\n");
+  });
+});
+
+describe("rule 10: a command of the standby that makes no entry", () => {
+  test("is refused at once, not left to its time limit", () => {
+    const world = new World();
+    world.begin();
+    const client = world.local(world.b);
+    client.send("DYAD.SESSION", "OPEN");
+    world.settle();
+    expect(client.take()).toMatch(/^-ERR/);
+    client.send("SET", "k", "1");
+    world.settle();
+    expect(client.take()).toBe("+OK\r\n");
+  });
+});
+
 describe("rule 17: a copy", () => {
+  test("keeps the log it still needs, however much is written meanwhile", () => {
+    const world = new World({
+      logBytesMax: 4096,
+      chunkBytesMax: 512,
+      checkpointBytes: 512,
+      copyRowsMax: 4,
+      copyBytesMax: 256,
+      streamWindowBytes: 1024,
+    });
+    world.begin();
+    world.b.replaceDisk();
+    world.solo(0, 2);
+    world.passed(0);
+    for (let i = 0; i < 200; i++) {
+      world.set(0, "k" + i, "x".repeat(50));
+      if (i % 10 === 0) world.pass(10);
+    }
+    world.pass(500);
+    world.b.start();
+    for (let i = 0; i < 10000 && world.b.status()["copying"] !== true; i++) {
+      world.round();
+      world.nowMs += 0.2;
+    }
+    // The copied disk is slow for a while.
+    world.b.holdFlush = true;
+    for (let i = 0; i < 100; i++) {
+      world.set(0, "k" + i, "y".repeat(50));
+      if (i % 10 === 0) for (let k = 0; k < 10; k++) world.round();
+    }
+    world.settle();
+    world.b.holdFlush = false;
+    world.until(() => world.a.heartbeat().asked);
+    const planned = world.a.notes.filter((note) => note.event === "session-planned");
+    expect(planned.filter((note) => (note.details as { copy: boolean }).copy)).toHaveLength(1);
+  });
+
   test("never begins in mode both: the standby's disk is the one that may be promoted", () => {
     const world = new World({ overlayKeysMax: 2, sliceKeysMax: 1 });
     world.begin();
