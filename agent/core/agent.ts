@@ -282,6 +282,7 @@ class Agent implements AgentCore {
       this.peer,
       this.controller,
       (nowMs) => this.onJointChanged(nowMs),
+      (nowMs) => this.heartbeat.unconfirmedMs(nowMs),
     );
     this.expiry = new Expiry(config, this.roles, this.log, executor, this.runner, this.table);
     this.heartbeat = new HeartbeatSource(

@@ -41,7 +41,7 @@ import type { Roles } from "./roles.js";
 import type { SessionCheckpoint } from "./session-checkpoint.js";
 import type { SessionTable } from "./session-table.js";
 import type { CopyMark, PeerSession } from "./session.js";
-import type { Store, Table } from "./store.js";
+import type { RangeEntry, Store, Table } from "./store.js";
 import type { SyncLog } from "./sync-log.js";
 
 const COPY_BEGIN = 1;
@@ -49,6 +49,9 @@ const COPY_RANGE = 2;
 const COPY_SESSIONS = 3;
 const COPY_DONE = 4;
 const COPY_ACK = 5;
+
+/** Rows read in one call: with the longest values this is what a copy may take of memory at a time. */
+const ROWS_AT_ONCE = 16;
 
 const META_COPYING = Uint8Array.of(99);
 const NO_BYTES = new Uint8Array(0);
@@ -109,7 +112,6 @@ export class BatchSource {
   active = false;
   private table = 0;
   private from: Uint8Array = NO_BYTES;
-  private rowsNext = 64;
   private sentRanges = 0;
   private sizes: number[] = [];
   private acked = 0;
@@ -137,7 +139,6 @@ export class BatchSource {
     this.end();
     this.active = true;
     this.until = this.log.flushed;
-    this.rowsNext = Math.min(64, this.config.limits.copyRowsMax);
     if (cursor.length > 0) {
       this.table = Math.min(cursor[0]!, COPY_TABLES.length);
       this.from = cursor.slice(1);
@@ -206,15 +207,32 @@ export class BatchSource {
     this.image = undefined;
   }
 
-  private sendRange(): void {
+  /** About `copyBytesMax` of rows, read a few at a time: the store counts rows, and a row may be long. */
+  private readRows(place: CopyTable): { rows: RangeEntry[]; last: boolean } {
     const { copyRowsMax, copyBytesMax } = this.config.limits;
+    const rows: RangeEntry[] = [];
+    let from = this.from;
+    let bytes = 0;
+    while (rows.length < copyRowsMax && bytes < copyBytesMax) {
+      const wanted = Math.min(ROWS_AT_ONCE, copyRowsMax - rows.length);
+      const found = this.store.range(place.table, from, place.to, wanted);
+      for (const row of found) {
+        rows.push(row);
+        bytes += row.key.length + row.value.length;
+      }
+      if (found.length < wanted) return { rows, last: true };
+      from = after(found[found.length - 1]!.key);
+    }
+    return { rows, last: false };
+  }
+
+  private sendRange(): void {
     const place = COPY_TABLES[this.table]!;
-    const rows = this.store.range(place.table, this.from, place.to, this.rowsNext);
+    const { rows, last } = this.readRows(place);
     const { sink } = this;
     sink.length = 0;
     putByte(sink, COPY_RANGE);
     putByte(sink, this.table);
-    const last = rows.length < this.rowsNext;
     putByte(sink, last ? 1 : 0);
     putKey(sink, last ? NO_BYTES : after(rows[rows.length - 1]!.key));
     const hashAt = sink.length;
@@ -236,9 +254,6 @@ export class BatchSource {
     writeU32(sink.bytes, hashAt, a);
     writeU32(sink.bytes, hashAt + 4, b);
     const size = sink.length;
-    // Ranges of about the same bytes, whatever the rows are like.
-    if (size > copyBytesMax) this.rowsNext = Math.max(1, this.rowsNext >>> 1);
-    else if (size < copyBytesMax >>> 1) this.rowsNext = Math.min(copyRowsMax, this.rowsNext * 2);
     if (last) {
       this.table++;
       this.from = this.table < COPY_TABLES.length ? COPY_TABLES[this.table]!.from : NO_BYTES;

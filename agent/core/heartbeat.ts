@@ -174,7 +174,7 @@ export class HeartbeatSource {
       serviceUs: 0,
       askIdentity: asked === undefined ? NO_IDENTITY : asked.identity,
       askIndex: asked === undefined ? 0 : asked.index,
-      wantsSolo: this.rejoin.wantsSolo(),
+      wantsSolo: this.rejoin.wantsSolo(nowMs),
       problem: this.problem(nowMs),
     };
   }

@@ -40,6 +40,8 @@ export class Rejoin {
     private readonly controller: ControllerLink,
     /** Joining has begun or ended: what may be told changes. */
     private readonly onJointChanged: (nowMs: number) => void,
+    /** Age of the oldest entry that is not confirmed. */
+    private readonly unconfirmedMs: (nowMs: number) => number,
   ) {}
 
   /** Rule 3: adoption clears all of it. */
@@ -65,8 +67,8 @@ export class Rejoin {
   }
 
   /** The other was lost after `asked`: only the controller can end that, with a new epoch. */
-  wantsSolo(): boolean {
-    return this.lostSinceMs >= 0;
+  wantsSolo(nowMs: number): boolean {
+    return this.lostSinceMs >= 0 && nowMs - this.lostSinceMs >= this.config.limits.peerSilentMs;
   }
 
   tick(nowMs: number): number {
@@ -130,14 +132,20 @@ export class Rejoin {
     const { limits } = config;
     const asked = roles.asked!;
     const here =
-      this.peer.isUp(nowMs) && session.open() && bytesEqual(session.peerIdentity!, asked.identity);
+      this.peer.isUp(nowMs) &&
+      session.open() &&
+      this.unconfirmedMs(nowMs) < limits.stallMs &&
+      bytesEqual(session.peerIdentity!, asked.identity);
     if (here) {
       this.lostSinceMs = -1;
     } else if (this.lostSinceMs < 0) {
-      this.lostSinceMs = nowMs;
+      // A silence has lasted that long already; a link that closed may be open again at once.
+      const silent = this.peer.connected() && !this.peer.isUp(nowMs);
+      this.lostSinceMs = silent ? nowMs - limits.peerSilentMs : nowMs;
     }
     if (nowMs - this.askedMs < limits.askEveryMs) return this.askedMs + limits.askEveryMs;
     this.askedMs = nowMs;
+    if (!here && !this.wantsSolo(nowMs)) return nowMs + limits.askEveryMs;
     const mode = here ? MODE_BOTH : MODE_SOLO;
     controller.ask(mode, roles.epoch(), asked.identity, asked.index);
     return nowMs + limits.askEveryMs;

@@ -36,7 +36,7 @@ const KEY_BYTES = 6;
 const CHUNK_BYTES_KEPT = 64 * 1024;
 const META_BOUNDARIES = Uint8Array.of(98);
 /** Chunks read ahead from the store when an older part of the log is streamed. */
-const READ_CHUNKS = 8;
+const READ_CHUNKS = 4;
 
 /** What a log looks like to a comparison. */
 export interface LogShape {
@@ -122,6 +122,8 @@ export class SyncLog {
   private fillingEnd = 0;
   private fillingBase = 0;
   private trimming: RangeEntry[] = [];
+  private trimsOn = false;
+  private stuckPin = -1;
   /** Read-ahead of older chunks. */
   private ahead: RangeEntry[] = [];
   private aheadAt = 0;
@@ -255,8 +257,12 @@ export class SyncLog {
    */
   planTrim(pin: number): void {
     this.trimming = [];
-    if (this.bytes <= this.limits.logBytesMax || pin <= this.base) return;
-    let excess = this.bytes - this.limits.logBytesMax;
+    const { logBytesMax } = this.limits;
+    if (this.bytes <= logBytesMax) this.trimsOn = false;
+    // It begins with some slack to be won, so that the chunks read here are trimmed, not only looked at.
+    if (this.bytes > logBytesMax + (logBytesMax >>> 6)) this.trimsOn = true;
+    if (!this.trimsOn || pin <= this.base || pin === this.stuckPin) return;
+    let excess = this.bytes - logBytesMax;
     const oldest = this.store.range(
       "log",
       new Uint8Array(KEY_BYTES),
@@ -268,6 +274,8 @@ export class SyncLog {
       this.trimming.push(entry);
       excess -= entry.value.length;
     }
+    // Until the pin moves there is nothing to look for.
+    this.stuckPin = this.trimming.length === 0 ? pin : -1;
   }
 
   /** Puts everything there is into a commit. Called inside it, once. */
