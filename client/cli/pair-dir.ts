@@ -12,6 +12,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import board from "../../board-configs/linux-node.json" with { type: "json" };
 import { Failure } from "./failure.js";
 import { freePort, isTcpFree, isUdpFree } from "./ports.js";
 
@@ -206,6 +207,10 @@ function writeConfigs(plan: PairPlan, keyFile: string): void {
       ...(id === "a" ? { preset: true } : {}),
     })),
     keyFile,
+    balancing: board.balancing,
+    frameMax: board.frameMax,
+    timings: board.timings,
+    limits: board.limits,
   };
   writeWhole(controller.config, `${JSON.stringify(controllerConfig, null, 2)}\n`);
   for (const server of plan.servers) {

@@ -3,8 +3,13 @@ import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { readConfig } from "../../agent/config.js";
+import {
+  parseConfig as parseControllerConfig,
+  readConfig as readControllerConfig,
+} from "../../firmware/node-config.js";
 import { Failure } from "../../client/cli/failure.js";
 import { preparePair, shellCommand } from "../../client/cli/pair-dir.js";
 
@@ -38,6 +43,24 @@ describe("the directory of a pair", () => {
     expect(a.controller.linkPort).toBe(plan.pair.link);
     expect(Buffer.from(a.pairKey).equals(Buffer.from(b.pairKey))).toBe(true);
     expect(statSync(join(dir, "pair.key")).mode & 0o077).toBe(0);
+  });
+
+  test("the controller accepts the configuration written for it, and the board file it is made from", async () => {
+    const dir = freshDir();
+    const plan = await preparePair(dir, 0, undefined);
+    const written = readControllerConfig(join(dir, "controller.json"));
+    expect(written.redisPort).toBe(plan.pair.redis);
+    expect(written.servers.map((server) => server.udpPort)).toEqual([
+      plan.pair.a.udp,
+      plan.pair.b.udp,
+    ]);
+    const board = new URL("../../board-configs/linux-node.json", import.meta.url);
+    const raw = JSON.parse(readFileSync(board, "utf8")) as Record<string, unknown>;
+    const settings = parseControllerConfig(
+      { ...raw, keyFile: join(dir, "pair.key") },
+      fileURLToPath(board),
+    );
+    expect(settings.redisPort).toBe(6380);
   });
 
   test("what was chosen is kept until something else is asked for", async () => {
