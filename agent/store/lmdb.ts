@@ -17,13 +17,13 @@
  *   to the page cache with pwrite on the calling thread (about 20 us for one log chunk; 13 us for every
  *   random key of a store with a million keys) and survive kill -9 in that order. An urgent commit is
  *   followed by fdatasync on a pool thread. A power cut can leave such a file unreadable as a whole: that
- *   is why an agent with durability `memory` must not open it after another boot (see `bootOf`).
+ *   is why an agent with durability `memory` must not open it after another boot without a clean `close`.
  * - A write map would make random puts 5 us instead of 13, but a full disk then kills the process
  *   with SIGBUS instead of failing the commit. It is not used.
  * - lmdb grows its map by itself, whatever size is named, so a map size is no limit: `limitBytes` is checked
  *   before every commit. A large sparse map is named, because growing means mapping anew.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statfsSync } from "node:fs";
+import { closeSync, fsyncSync, mkdirSync, openSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { open } from "lmdb";
 import type { Database, RootDatabase, RootDatabaseOptionsWithPath } from "lmdb";
@@ -71,15 +71,6 @@ interface TableExtras {
   getBinary(key: Uint8Array, options?: object): Buffer | undefined;
   ensureReadTxn(): void;
   db: { stat(): { entryCount: number } };
-}
-
-/** Names the boot of this machine: a store of durability `memory` is worth nothing after another. */
-export function bootOf(): string {
-  try {
-    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
-  } catch {
-    return "unknown";
-  }
 }
 
 interface Step {
@@ -275,6 +266,12 @@ export function openLmdbStore(options: LmdbOptions): Store {
     );
   }
 
+  function flushAll(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      root.sync((error) => (error ? reject(asError(error)) : resolve()));
+    });
+  }
+
   function rangeOf(
     table: Table,
     from: Uint8Array,
@@ -336,15 +333,15 @@ export function openLmdbStore(options: LmdbOptions): Store {
     snapshot,
     usage,
     async backup(target) {
-      await new Promise<void>((resolve, reject) =>
-        root.sync((error) => (error ? reject(asError(error)) : resolve())),
-      );
+      await flushAll();
       mkdirSync(target, { recursive: false });
       await (root.backup as unknown as Backup)(target, false);
       for (const path of [join(target, "data.mdb"), target]) flushFile(path);
     },
     async close() {
       closed = true;
+      // What durability `memory` left to the system so far.
+      if (failure === undefined) await flushAll();
       const ended = root.close();
       // After a failed commit lmdb waits for it for ever.
       if (failure === undefined) await ended;
