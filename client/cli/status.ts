@@ -19,7 +19,12 @@ export interface PairStatus {
   mode: "both" | "solo" | null;
   servers: ServerStatus[];
   why: string;
+  /** The controller's own word for what it is doing (docs/states.md). */
+  state?: string;
 }
+
+/** States in which nobody may be sent a command; while a record is written or open commands drain it goes on at once. */
+const STANDS_STILL = new Set(["off", "blank", "asking", "waiting", "dark", "stranded"]);
 
 export const EXIT_REDUNDANT = 0;
 export const EXIT_NOT_REDUNDANT = 1;
@@ -29,6 +34,7 @@ export const EXIT_CANNOT_SERVE = 2;
 export function statusExit(status: PairStatus): 0 | 1 | 2 {
   const primary = status.servers.find((server) => server.id === status.primary);
   if (primary === undefined || !primary.up) return EXIT_CANNOT_SERVE;
+  if (status.state !== undefined && STANDS_STILL.has(status.state)) return EXIT_CANNOT_SERVE;
   const standby = status.servers.find((server) => server.id !== status.primary);
   if (status.mode !== "both" || standby === undefined) return EXIT_NOT_REDUNDANT;
   return standby.up && standby.inSync ? EXIT_REDUNDANT : EXIT_NOT_REDUNDANT;

@@ -32,6 +32,10 @@ describe("the exit status of dyad status", () => {
   test("2 when it cannot serve", () => {
     expect(statusExit(pair({ primary: null }))).toBe(2);
     expect(statusExit(pair({ servers: [server("a", { up: false }), server("b")] }))).toBe(2);
+    // The primary's machine is there, but with another disk: the controller waits.
+    expect(statusExit(pair({ state: "waiting" }))).toBe(2);
+    expect(statusExit(pair({ state: "both" }))).toBe(0);
+    expect(statusExit(pair({ state: "writing" }))).toBe(0);
   });
 });
 
