@@ -302,14 +302,17 @@ export class LocalPort {
     transaction: CommandView[] | undefined,
   ): void {
     const { duties } = this.roles;
-    const isRead = view !== undefined && this.executor.classOf(view) === CLASS_QUERY;
-    if (duties.local === "refuses" || (isRead && !duties.localReads)) {
+    const isQuery = (one: CommandView): boolean => this.executor.classOf(one) === CLASS_QUERY;
+    const onlyReads = view !== undefined ? isQuery(view) : transaction!.every(isQuery);
+    if (duties.local === "refuses" || (onlyReads && !duties.localReads)) {
       this.error(client, this.elsewhere());
       return;
     }
     const reply = this.place(client, true);
     if (duties.local === "forwards") {
       const bytes = transaction === undefined ? command : marked(command);
+      // A MULTI is answered with what the primary's entry says, also one of reads.
+      const isRead = view !== undefined && onlyReads;
       const sent = this.forwarder.forward(bytes, isRead, this.nowMs, (end) =>
         this.onForwardEnd(reply, end),
       );

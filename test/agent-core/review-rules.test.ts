@@ -164,6 +164,26 @@ describe("rule 1: a disk that lost what it had confirmed", () => {
   });
 });
 
+describe("rule 10: in solo", () => {
+  test("a MULTI of reads alone is refused as a read is, one with a write is not", () => {
+    const world = new World();
+    world.begin();
+    world.ask(0, "SET", "k", "1");
+    world.b.crash();
+    world.solo(0, 2);
+    world.passed(0);
+    const client = world.local(world.a);
+    for (const command of [["MULTI"], ["GET", "k"], ["EXEC"]]) client.send(...command);
+    world.settle();
+    expect(client.take()).toMatch(/^\+OK\r\n\+QUEUED\r\n-CLUSTERDOWN .*10\.0\.0\.1:6379\r\n$/);
+    for (const command of [["MULTI"], ["GET", "k"], ["SET", "k", "2"], ["EXEC"]]) {
+      client.send(...command);
+    }
+    world.settle();
+    expect(client.take()).toMatch(/\*2\r\n\$1\r\n1\r\n\+OK\r\n$/);
+  });
+});
+
 describe("rule 10: a command of the standby that makes no entry", () => {
   test("is refused at once, not left to its time limit", () => {
     const world = new World();
