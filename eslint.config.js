@@ -229,7 +229,7 @@ export default ts.config(
       "no-useless-escape": "error",
       "no-var": "error",
       "no-with": "error",
-      "prefer-const": ["error", { destructuring: "all" }],
+      "prefer-const": ["error", { destructuring: "all", ignoreReadBeforeAssign: true }],
       "require-yield": "error",
       "use-isnan": "error",
       "valid-typeof": "error",

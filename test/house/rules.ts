@@ -42,10 +42,10 @@ const STARTS = [
   /^firmware\/main\.[^/]+$/,
   /^agent\/main\.ts$/,
   /^client\/(client|main|cli|cli\/main)\.ts$/,
-  /^sim\/(main|worker)\.ts$/,
+  /^sim\/(main|worker|mock-server)\.ts$/,
   /^sim\/[^/]+\.mjs$/,
   /^bin\/[^/]+\.mjs$/,
-  /^bench\/main\.ts$/,
+  /^bench\/(main|forward)\.ts$/,
   /^[^/]+\.(ts|js|mjs)$/,
   /^test\/.+\.test\.ts$/,
 ];

@@ -13,6 +13,7 @@ export function sourceFiles(root) {
   const found = [];
   const walk = (folder) => {
     for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      if (entry.name.startsWith(".")) continue;
       if (entry.isDirectory()) {
         if (!SKIPPED.has(entry.name)) walk(join(folder, entry.name));
       } else if (/\.(m?ts|m?js)$/.test(entry.name) && !/\.d\.m?ts$/.test(entry.name)) {
