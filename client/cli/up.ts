@@ -77,6 +77,7 @@ function howEnded(process: ChildProcess): string {
 
 class Up {
   private readonly nodes: RunningNode[] = [];
+  private ready = false;
   private stopping = false;
 
   constructor(
@@ -125,6 +126,7 @@ class Up {
     for (const server of this.plan.servers) await this.untilUp(server);
     this.spawnNode(this.plan.controller);
     await this.untilUp(this.plan.controller);
+    this.ready = true;
     const status = await this.untilServing();
     if (status === undefined) return;
     if (this.options.json) process.stdout.write(`${JSON.stringify(this.describe())}\n`);
@@ -152,7 +154,8 @@ class Up {
     });
     child.once("exit", () => {
       node.ended = true;
-      if (this.stopping) return;
+      // One that ends before all are up is the reason why this program ends, and is said as that.
+      if (this.stopping || !this.ready) return;
       this.say(
         `${clock()}  ${plan.name} (pid ${child.pid}) ${howEnded(child)}. Log: ${plan.log}\n` +
           `          Start it again with: ${shellCommand(plan.argv)}`,
