@@ -12,7 +12,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { type AgentSettings, ConfigError, readConfig } from "./config.js";
 import { createAgent } from "./core/agent.js";
-import { forgetPair } from "./core/new-disk.js";
+import { flushFound, forgetPair } from "./core/new-disk.js";
 import type { AgentCore, AgentPorts } from "./core/ports.js";
 import { createExecutor } from "./commands/executor.js";
 import { createKeyspace } from "./commands/keyspace.js";
@@ -66,10 +66,11 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
       why: disk.fresh,
       identity: Buffer.from(disk.identity).toString("hex"),
     });
-    await new Promise<void>((resolve, reject) =>
-      forgetPair(store, (error) => (error === undefined ? resolve() : reject(error))),
-    );
   }
+  await new Promise<void>((resolve, reject) => {
+    const prepare = emptied ? forgetPair : flushFound;
+    prepare(store, (error) => (error === undefined ? resolve() : reject(error)));
+  });
   disk.save();
 
   const turn = new Turn(() => sockets.flush());
