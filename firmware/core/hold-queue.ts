@@ -22,7 +22,6 @@ export interface HoldQueue {
 }
 
 export function createHoldQueue(commandsMax: number, bytesMax: number): HoldQueue {
-  // eslint-disable-next-line prefer-const -- the functions below see it once it is made
   let queue: HoldQueue;
   let last: ClientSession | undefined = undefined;
 

@@ -89,7 +89,6 @@ export function createInFlight(capacity: number): InFlight {
   if ((capacity & (capacity - 1)) !== 0) throw new Error("assertion failed: in-flight capacity");
   const byId = new Int32Array(slots);
   const free = new Int32Array(capacity);
-  // eslint-disable-next-line prefer-const -- the functions below see it once it is made
   let table: InFlight;
   function take(): number {
     if (table.used === capacity) return NO_ROW;
