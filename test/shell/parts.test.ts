@@ -162,6 +162,8 @@ describe("a turn of the loop", () => {
 describe("how an agent ends", () => {
   test("a full disk has an exit status of its own", () => {
     expect(exitForReason("commit failed: ENOSPC: no space left on device")).toBe(EXIT_DISK);
+    const worded = "the store failed: writing to /data/store failed: the disk is full";
+    expect(exitForReason(worded)).toBe(EXIT_DISK);
     expect(exitForReason("MDB_MAP_FULL: Environment mapsize limit reached")).toBe(EXIT_DISK);
     expect(exitForReason("assertion: window holds a frame")).toBe(EXIT_FAULT);
   });
