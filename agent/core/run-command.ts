@@ -208,6 +208,13 @@ export class CommandRunner {
       this.job = ran.job;
       return RAN_JOB;
     }
+    if (this.slot >= 0 && leads) {
+      // A numbered change that changed nothing is remembered as well: asked again after a failover it would run
+      // behind later commands of its connection that were done, and might change something then.
+      this.effects.length = 0;
+      this.entry(timeMs, nowMs);
+      return RAN_DONE;
+    }
     this.need = this.needOf(ran);
     return RAN_DONE;
   }
