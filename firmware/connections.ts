@@ -14,11 +14,20 @@ const GATHER_BYTES = 16 * 1024;
 const SPARE_BUFFERS_MAX = 256;
 /** Below this a loop copies faster than a typed array does. @unit bytes */
 const SHORT_COPY_BYTES = 64;
+/** A server's link brings the replies of many clients at once. @unit bytes */
+const LINK_READ_BYTES = 64 * 1024;
+/** What a client sends beyond this is left in the network for the next turn. @unit bytes */
+const CLIENT_READ_BYTES = 16 * 1024;
+/**
+ * Clients' bytes are handled for so long in one turn; the rest waits for the next, so that polls, their answers
+ * and servers' replies are never far behind. @unit ms
+ */
+const CLIENTS_TURN_MS = 4;
 
 /** What the connections tell the loop. */
 export interface ConnectionEvents {
   onOpen(connection: number, kind: ConnectionKind): void;
-  onBytes(connection: number, bytes: Uint8Array, start: number, end: number): void;
+  onBytes(connection: number, bytes: Uint8Array, start: number, end: number, now: number): void;
   onDrained(connection: number): void;
   onClosed(connection: number): void;
 }
@@ -31,6 +40,10 @@ interface Connection {
   length: number;
   dirty: boolean;
   closing: boolean;
+  /** The core takes its bytes. */
+  reading: boolean;
+  /** Bytes that wait for a turn with time for them; meanwhile nothing is read. */
+  deferred: Uint8Array | undefined;
 }
 
 /** Traffic since the start. */
@@ -41,19 +54,32 @@ export interface Traffic {
   writes: number;
   opened: number;
   open: number;
+  deferred: number;
 }
 
 export class Connections {
-  readonly traffic: Traffic = { bytesIn: 0, bytesOut: 0, reads: 0, writes: 0, opened: 0, open: 0 };
+  readonly traffic: Traffic = {
+    bytesIn: 0,
+    bytesOut: 0,
+    reads: 0,
+    writes: 0,
+    opened: 0,
+    open: 0,
+    deferred: 0,
+  };
   private readonly table: (Connection | undefined)[] = [];
   private readonly free: number[] = [];
   private dirty: Connection[] = [];
   private readonly spare: Uint8Array[] = [];
+  private waiting: number[] = [];
+  /** When this turn began to handle clients' bytes; negative: it has not. */
+  private clientsSince = -1;
   private stopped = false;
 
   constructor(
     private readonly hardware: Hardware,
     private readonly events: ConnectionEvents,
+    private readonly now: () => number,
   ) {}
 
   /** Takes an accepted connection in. */
@@ -64,12 +90,18 @@ export class Connections {
       kind,
       socket: this.hardware.adopt({
         from: pending,
+        readBytes: kind === "server" ? LINK_READ_BYTES : CLIENT_READ_BYTES,
         onReadable: (count) => {
           const bytes = connection.socket.read();
           if (bytes === undefined || connection.closing) return;
           traffic.reads += 1;
           traffic.bytesIn += count;
-          this.events.onBytes(number, bytes, 0, count);
+          const now = this.now();
+          if (kind !== "server" && !this.hasTime(now)) {
+            this.defer(number, connection, bytes, count);
+            return;
+          }
+          this.events.onBytes(number, bytes, 0, count, now);
         },
         onWritable: () => {
           if (!connection.closing) this.events.onDrained(number);
@@ -81,11 +113,59 @@ export class Connections {
       length: 0,
       dirty: false,
       closing: false,
+      reading: true,
+      deferred: undefined,
     };
     this.table[number] = connection;
     traffic.opened += 1;
     traffic.open += 1;
     this.events.onOpen(number, kind);
+  }
+
+  private hasTime(now: number): boolean {
+    if (this.clientsSince < 0) this.clientsSince = now;
+    return now - this.clientsSince < CLIENTS_TURN_MS;
+  }
+
+  private defer(number: number, connection: Connection, bytes: Uint8Array, count: number): void {
+    // A driver that cannot stop at once may bring more.
+    const before = connection.deferred;
+    const kept = new Uint8Array((before?.length ?? 0) + count);
+    if (before !== undefined) kept.set(before);
+    kept.set(bytes.subarray(0, count), before?.length ?? 0);
+    connection.deferred = kept;
+    this.traffic.deferred += 1;
+    if (before !== undefined) return;
+    connection.socket.setReading(false);
+    this.waiting.push(number);
+  }
+
+  /**
+   * Ends a turn: what was put off is handled now, as far as this turn's time goes.
+   * @returns whether something still waits, for the next turn
+   */
+  takeDeferred(): boolean {
+    this.clientsSince = -1;
+    if (this.waiting.length === 0) return false;
+    const { waiting } = this;
+    this.waiting = [];
+    for (const [i, number] of waiting.entries()) {
+      const now = this.now();
+      if (!this.hasTime(now)) {
+        this.waiting = waiting.slice(i);
+        break;
+      }
+      const connection = this.table[number];
+      const bytes = connection?.deferred;
+      // While the core does not take its bytes they stay where they are.
+      if (connection === undefined || bytes === undefined || !connection.reading) continue;
+      connection.deferred = undefined;
+      if (connection.closing) continue;
+      connection.socket.setReading(true);
+      this.events.onBytes(number, bytes, 0, bytes.length, now);
+    }
+    this.clientsSince = -1;
+    return this.waiting.length > 0;
   }
 
   private onEnded(number: number, connection: Connection): void {
@@ -102,6 +182,7 @@ export class Connections {
     if (connection.gather !== undefined) this.giveBack(connection.gather);
     connection.gather = undefined;
     connection.length = 0;
+    connection.deferred = undefined;
   }
 
   private giveBack(buffer: Uint8Array): void {
@@ -195,7 +276,11 @@ export class Connections {
   }
 
   setReading(number: number, on: boolean): void {
-    this.table[number]?.socket.setReading(on);
+    const connection = this.table[number];
+    if (connection === undefined) return;
+    connection.reading = on;
+    if (connection.deferred === undefined) connection.socket.setReading(on);
+    else if (on && !this.waiting.includes(number)) this.waiting.push(number);
   }
 
   /** Where a connection comes from, for the log. */

@@ -11,6 +11,7 @@
 import type { DatagramSocket, Flash, Hardware, PendingConnection, Turns } from "../hal/hal.js";
 import type { ServerIndex } from "../protocol/record.js";
 import { Connections } from "./connections.js";
+import type { ConnectionEvents } from "./connections.js";
 import type { ConnectionKind, ControllerCore } from "./core/core.js";
 import type { ControllerPorts } from "./core/ports.js";
 
@@ -60,21 +61,22 @@ export function createLoop(options: LoopOptions): Loop {
     endOfTurn() {
       if (stopped) return;
       turnCount += 1;
-      connections.flush();
       const now = turns.now();
+      if (connections.takeDeferred()) turns.requestEndOfTurn();
+      connections.flush();
       if (tickWanted || now - tickedAt >= TICK_LEAST_MS) tick();
       const tookMs = turns.now() - now;
       if (tookMs > worstTurnMs) worstTurnMs = tookMs;
     },
   });
 
-  const connections = new Connections(hardware, {
+  const events: ConnectionEvents = {
     onOpen(connection, kind) {
       core.onOpen(connection, kind, turns.now());
       control();
     },
-    onBytes(connection, bytes, start, end) {
-      core.onBytes(connection, bytes, start, end, turns.now());
+    onBytes(connection, bytes, start, end, now) {
+      core.onBytes(connection, bytes, start, end, now);
       turns.requestEndOfTurn();
     },
     onDrained(connection) {
@@ -85,7 +87,8 @@ export function createLoop(options: LoopOptions): Loop {
       core.onClosed(connection, turns.now());
       control();
     },
-  });
+  };
+  const connections = new Connections(hardware, events, () => turns.now());
 
   const ports: ControllerPorts = {
     send: (connection, bytes, start, end) => connections.send(connection, bytes, start, end),
@@ -94,7 +97,11 @@ export function createLoop(options: LoopOptions): Loop {
       options.note("debug", "close", { connection, from: connections.from(connection), reason });
       connections.close(connection, abort);
     },
-    setReading: (connection, on) => connections.setReading(connection, on),
+    setReading(connection, on) {
+      connections.setReading(connection, on);
+      // What was put off for it may go on at the end of the turn.
+      if (on) turns.requestEndOfTurn();
+    },
     poll: (server, bytes) => datagrams[server]?.write(bytes),
     persist(record) {
       flash.write(record, (failure) => {

@@ -15,6 +15,8 @@ export interface PendingConnection {
 /** What a TCP connection needs to know. */
 export interface TcpOptions {
   from: PendingConnection;
+  /** Most bytes handed over at once. */
+  readBytes: number;
   /** `count` bytes can be read now. They are lost to whoever does not read them before it returns. */
   onReadable(count: number): void;
   /** Everything written has gone to the network, after a write that it could not take at once. */

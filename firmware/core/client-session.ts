@@ -45,6 +45,8 @@ export interface ClientSession {
 
   /** Commands it has sent are left unread until its queue is shorter. */
   paused: boolean;
+  /** It is paused because the table of all clients' commands is nearly full, and waits in line for room. */
+  thirsty: boolean;
   /** It does not read its replies. */
   choked: boolean;
   reading: boolean;
@@ -93,6 +95,7 @@ export function createClientSession(
     heldBefore: undefined,
     heldAfter: undefined,
     paused: false,
+    thirsty: false,
     choked: false,
     reading: true,
     ending: "",

@@ -109,8 +109,6 @@ import { createTransaction, queueCommand } from "./transaction.js";
 const CLIENT_ROWS_MAX = 1024;
 /** Bytes of one client's waiting commands, beyond which its input is left in the network. */
 const CLIENT_WAITING_BYTES_MAX = 256 * 1024;
-/** Rows kept free for clients that have nothing open. */
-const ROWS_RESERVED = 64;
 /** Commands gathered in one chunk of memory. @unit bytes */
 const CHUNK_BYTES = 16 * 1024;
 const SPARE_CHUNKS_MAX = 64;
@@ -237,6 +235,8 @@ export function createForwarder(
   /** Half-sent commands, of all clients together. */
   const intakeMax = limits.clientOutTotalBytes;
   const table = createInFlight(rowsFor(inFlightMax));
+  /** Rows kept free: below this nobody's input is taken, above twice as many it is taken again. */
+  const rowsReserved = (table.capacity >> 7) + 1;
   const state = table.state;
   const next = table.next;
   const hold = createHoldQueue(table.capacity - 2 * inFlightMax, limits.heldBytesMax);
@@ -291,6 +291,8 @@ export function createForwarder(
   let stash: Stashed[] = [];
   let stashBytes = 0;
   const chokedClients: ClientSession[] = [];
+  /** Clients whose input waits for room in the table, in turn. */
+  let thirstyClients: ClientSession[] = [];
   let outTotal = 0;
   let keptReplyBytes = 0;
   let intakeTotal = 0;
@@ -1131,6 +1133,7 @@ export function createForwarder(
     if (connection === CLIENT_GONE) {
       orphanReply(server, row, flags);
       if (hold.count > 0) pumpHeld(2, now);
+      if (thirstyClients.length > 0) quench(now);
       return;
     }
     const client = clients[connection]!;
@@ -1200,7 +1203,23 @@ export function createForwarder(
     }
     if (client.paused) resumeIntake(client, now);
     if (hold.count > 0) pumpHeld(4, now);
+    if (thirstyClients.length > 0) quench(now);
     if (draining) lookAtDrain();
+  }
+
+  /** The table has room again: those who waited for it go on, in turn. */
+  function quench(now: number): void {
+    let tries = thirstyClients.length;
+    while (tries > 0 && hasRows(2 * rowsReserved)) {
+      const client = thirstyClients.shift()!;
+      client.thirsty = false;
+      resumeIntake(client, now);
+      tries--;
+    }
+  }
+
+  function hasRows(spare: number): boolean {
+    return table.capacity - table.used > spare;
   }
 
   /**
@@ -1791,10 +1810,7 @@ export function createForwarder(
       }
       if (client.closed) return;
       lookAtIntake(client, client.decoder!.heldBytes() + client.front!.heldBytes());
-      if (mustPause(client)) {
-        client.paused = true;
-        setReading(client, false);
-      }
+      if (mustPause(client)) pause(client);
       return;
     }
     if (!client.parser!.feed(bytes, start, end)) {
@@ -1809,8 +1825,22 @@ export function createForwarder(
       client.choked ||
       client.rows >= CLIENT_ROWS_MAX ||
       client.waitingBytes > CLIENT_WAITING_BYTES_MAX ||
-      (client.rows > 0 && table.capacity - table.used <= ROWS_RESERVED)
+      isThirsty(client)
     );
+  }
+
+  /** While nobody can serve there is no point in waiting for room: whoever has nothing open hears BUSY. */
+  function isThirsty(client: ClientSession): boolean {
+    return !hasRows(rowsReserved) && (client.rows > 0 || writesDownSince < 0);
+  }
+
+  function pause(client: ClientSession): void {
+    client.paused = true;
+    setReading(client, false);
+    if (!client.thirsty && isThirsty(client)) {
+      client.thirsty = true;
+      thirstyClients.push(client);
+    }
   }
 
   /** Takes commands from what a RESP client has sent, as long as its queue allows. */
@@ -1818,9 +1848,8 @@ export function createForwarder(
     const parser = client.parser!;
     while (!client.closed && client.ending === "") {
       if (mustPause(client)) {
-        client.paused = true;
         parser.keep();
-        setReading(client, false);
+        pause(client);
         break;
       }
       const parsed = parser.next();
@@ -1848,9 +1877,12 @@ export function createForwarder(
     if (
       client.choked ||
       client.rows > CLIENT_ROWS_MAX >> 1 ||
-      client.waitingBytes > CLIENT_WAITING_BYTES_MAX >> 1 ||
-      (client.rows > 0 && table.capacity - table.used <= ROWS_RESERVED)
+      client.waitingBytes > CLIENT_WAITING_BYTES_MAX >> 1
     ) {
+      return;
+    }
+    if (isThirsty(client)) {
+      pause(client);
       return;
     }
     client.paused = false;
@@ -1866,7 +1898,8 @@ export function createForwarder(
       let oldest: ClientSession | undefined = undefined;
       for (let i = 0; i < clients.length; i++) {
         const one = clients[i];
-        if (one === undefined || one.closed || one.intakeBytes === 0) continue;
+        // Whoever was paused here has done nothing wrong.
+        if (one === undefined || one.closed || one.paused || one.intakeBytes === 0) continue;
         if (oldest === undefined || one.intakeAt < (oldest as ClientSession).intakeAt) oldest = one;
       }
       if (oldest === undefined) return;
@@ -1889,6 +1922,7 @@ export function createForwarder(
     forget(client);
     clients[connection] = undefined;
     if (hold.count > 0) pumpHeld(4, now);
+    if (thirstyClients.length > 0) quench(now);
     if (draining) lookAtDrain();
   }
 
@@ -1950,6 +1984,13 @@ export function createForwarder(
     outTotal -= client.outKnown;
     client.outKnown = 0;
     if (client.decoder !== undefined) client.decoder.close();
+    if (client.thirsty) {
+      const others: ClientSession[] = [];
+      for (let i = 0; i < thirstyClients.length; i++) {
+        if (thirstyClients[i] !== client) others.push(thirstyClients[i]);
+      }
+      thirstyClients = others;
+    }
     for (let i = 0; i < chokedClients.length; i++) {
       if (chokedClients[i] === client) {
         chokedClients.splice(i, 1);
@@ -2036,11 +2077,14 @@ export function createForwarder(
       pumpHeld(hold.count, now);
     }
     if (draining) lookAtDrain();
+    if (thirstyClients.length > 0) quench(now);
     if (sendingRows[0].length > 0 || sendingRows[1].length > 0) return now + 1;
     if (hold.count > 0 && (refusedUntil[0] > now || refusedUntil[1] > now)) {
       return now + REFUSED_PAUSE_MS;
     }
-    if (hold.count > 0 || chokedClients.length > 0) return now + LOOK_MS;
+    if (hold.count > 0 || chokedClients.length > 0 || thirstyClients.length > 0) {
+      return now + LOOK_MS;
+    }
     return now + 1000;
   }
 

@@ -9,16 +9,24 @@ import type {
   TcpSocket,
 } from "../hal.js";
 
-const READ_BYTES = 64 * 1024;
 /** How long a connection that ends may take to send what it holds. */
 const LINGER_MS = 2000;
 const ACCEPT_BACKLOG = 1024;
 
 /**
- * Handed out synchronously and filled again for the next read, so one is enough for all connections.
- * Not a Buffer, whose slice() is a view: what a core keeps with slice() must be a copy.
+ * One buffer for all connections that read as many bytes at once: it is handed out synchronously and filled again
+ * for the next read. Not a Buffer, whose slice() is a view: what a core keeps with slice() must be a copy.
  */
-const readBuffer = new Uint8Array(READ_BYTES);
+const readBuffers = new Map<number, Uint8Array>();
+
+function readBufferOf(bytes: number): Uint8Array {
+  let buffer = readBuffers.get(bytes);
+  if (buffer === undefined) {
+    buffer = new Uint8Array(bytes);
+    readBuffers.set(bytes, buffer);
+  }
+  return buffer;
+}
 
 class Accepted implements PendingConnection {
   readonly from: string;
@@ -34,7 +42,11 @@ class Accepted implements PendingConnection {
  * asked for such sockets, so the accepted one's handle moves into a new one. Where a Node has no such handle the
  * plain socket is used as it is.
  */
-function withSharedBuffer(socket: Socket, onBytes: (count: number) => void): Socket | undefined {
+function withSharedBuffer(
+  socket: Socket,
+  buffer: Uint8Array,
+  onBytes: (count: number) => void,
+): Socket | undefined {
   const holder = socket as unknown as { _handle?: object | null };
   const handle = holder._handle;
   if (handle === undefined || handle === null) return undefined;
@@ -43,7 +55,7 @@ function withSharedBuffer(socket: Socket, onBytes: (count: number) => void): Soc
     handle,
     allowHalfOpen: false,
     onread: {
-      buffer: readBuffer,
+      buffer,
       callback: (count: number): boolean => {
         onBytes(count);
         return true;
@@ -63,7 +75,8 @@ class NodeTcp implements TcpSocket {
 
   constructor(options: TcpOptions) {
     const accepted = (options.from as Accepted).socket;
-    const shared = withSharedBuffer(accepted, (count) => {
+    const readBuffer = readBufferOf(options.readBytes);
+    const shared = withSharedBuffer(accepted, readBuffer, (count) => {
       if (this.ended) return;
       this.chunk = readBuffer;
       options.onReadable(count);
