@@ -13,10 +13,11 @@
  * - `transactionSync` in that mode, with whatever flags, flushes on the calling thread (500 us and more
  *   of stall), so it is not used there. `transaction(callback)` runs the callback on the main thread
  *   while a worker waits for it; it has been seen to hang after `batch` calls. Neither is used.
- * - Durability `memory` opens with `noSync` and commits with `transactionSync`: pages and meta are written
- *   to the page cache with pwrite on the calling thread (about 20 us for one log chunk; 13 us for every
- *   random key of a store with a million keys) and survive kill -9 in that order. An urgent commit is
- *   followed by fdatasync on a pool thread. A power cut can leave such a file unreadable as a whole: that
+ * - Durability `memory` opens with `noSync`. A short transaction goes through `transactionSync`: pages and meta
+ *   are written to the page cache with pwrite on the calling thread (about 20 us for one log chunk). Every
+ *   random key of a store with a million keys costs 13 us, so a longer one goes through `batch` (1 us a key
+ *   here, the rest on the worker; at least 60 us until it is done). Either survives kill -9, in order. An
+ *   urgent commit is followed by fdatasync on a pool thread. A power cut can leave such a file unreadable as a whole: that
  *   is why an agent with durability `memory` must not open it after another boot without a clean `close`.
  * - A write map would make random puts 5 us instead of 13, but a full disk then kills the process
  *   with SIGBUS instead of failing the commit. It is not used.
@@ -43,6 +44,10 @@ const MAP_BYTES = 2 ** 40;
 const PAGE_BYTES = 4096;
 /** What lmdb takes with pages of 4 KB. @unit bytes */
 const KEY_BYTES_MAX = 1978;
+/** With durability `memory` a longer transaction is left to a worker thread. */
+const SYNC_STEPS_MAX = 32;
+/** Clearing a large table makes some later commits slow, too (30 ms for a million keys): all that is the worker's. */
+const COMMITS_AFTER_CLEAR = 10;
 /** Less room than this is none. @unit bytes */
 const FULL_BYTES = 1024 * 1024;
 /**
@@ -121,6 +126,9 @@ export function openLmdbStore(options: LmdbOptions): Store {
   const pending: Pending[] = [];
   let failure: Error | undefined;
   let closed = false;
+  /** Batches under way; what comes while there is one must queue behind it. */
+  let inBatches = 0;
+  let commitsAfterClear = 0;
   let slab = new Uint8Array(SLAB_BYTES);
   let slabUsed = 0;
 
@@ -137,18 +145,6 @@ export function openLmdbStore(options: LmdbOptions): Store {
     return copy;
   }
 
-  const direct: StoreWriter = {
-    put(table, key, value) {
-      checkKey(key);
-      dbs[table].put(key, value as Buffer);
-    },
-    del(table, key) {
-      dbs[table].remove(key);
-    },
-    clear(table) {
-      dbs[table].clearSync();
-    },
-  };
   // A batch cannot be taken back once its instructions are written, so it is written only when `fill`
   // has come to its end and every key is sound.
   const steps: Step[] = [];
@@ -163,6 +159,7 @@ export function openLmdbStore(options: LmdbOptions): Store {
     },
     clear(table) {
       steps.push({ table, key: undefined, value: undefined });
+      commitsAfterClear = COMMITS_AFTER_CLEAR;
     },
   };
 
@@ -233,37 +230,41 @@ export function openLmdbStore(options: LmdbOptions): Store {
       setImmediate(settle, entry, refusal);
       return;
     }
-    if (durability === "memory") {
-      try {
-        root.transactionSync(() => fill(direct));
-      } catch (error) {
-        refuse(entry, error);
+    steps.length = 0;
+    try {
+      fill(recorder);
+      if (commitsAfterClear > 0) commitsAfterClear--;
+      else if (durability === "memory" && inBatches === 0 && steps.length <= SYNC_STEPS_MAX) {
+        root.transactionSync(replay);
+        if (urgent) flushThen(entry);
+        else setImmediate(settle, entry, undefined);
         return;
       }
-      if (urgent) root.sync((error) => settle(entry, error ? asError(error) : undefined));
-      else setImmediate(settle, entry, undefined);
-      return;
-    }
-    try {
-      steps.length = 0;
-      fill(recorder);
     } catch (error) {
       refuse(entry, error);
       return;
     }
-    const promise = root.batch(replay);
-    promise.then(
-      () => settle(entry, undefined),
+    inBatches++;
+    root.batch(replay).then(
+      () => {
+        inBatches--;
+        if (durability === "memory" && urgent) flushThen(entry);
+        else settle(entry, undefined);
+      },
       (error: unknown) => {
         const inner = (error as { commitError?: Promise<unknown> }).commitError;
         if (inner === undefined) settle(entry, asError(error));
         else
           inner.then(
             () => settle(entry, asError(error)),
-            (e) => settle(entry, asError(e)),
+            (e: unknown) => settle(entry, asError(e)),
           );
       },
     );
+  }
+
+  function flushThen(entry: Pending): void {
+    root.sync((error) => settle(entry, error ? asError(error) : undefined));
   }
 
   function flushAll(): Promise<void> {
