@@ -13,6 +13,8 @@ import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
 
 const TRACE_LINES = 120;
+/** So many failures are enough to look at. */
+const FAILURES_MAX = 20;
 
 function showRun(result: RunResult, all: boolean): void {
   const lines = all ? result.lines : result.lines.slice(-TRACE_LINES);
@@ -64,6 +66,7 @@ async function many(
       workers,
       stop: () =>
         performance.now() - startedAt > minutes * 60000 ||
+        totals.failures.length >= FAILURES_MAX ||
         (mutation !== undefined && totals.failures.length > 0),
       onResult(result) {
         totals.add(result);

@@ -53,7 +53,11 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "an epoch above the controller's is ignored",
     rule: "19: a C that hears an epoch above its own stops and acts as wiped",
     edits: [
-      { file: CONTROLLER, find: "if (record.epoch > own.epoch) {", replace: "if (record.epoch < 0) {" },
+      {
+        file: CONTROLLER,
+        find: "if (own === undefined || record.epoch < own.epoch) return;",
+        replace: "if (own === undefined || record.epoch !== own.epoch) return;",
+      },
     ],
     seedsMax: 400,
   },
@@ -86,6 +90,9 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "order: while a connection has unanswered commands, all its commands go to that one server",
     edits: [
       { file: FORWARD, find: "    if (client.open > 0) {\n      const server = client.server;", replace: "    if (client.open > 0 && !query) {\n      const server = client.server;" },
+      { file: FORWARD, find: "    if (client.head !== row && !mayOvertake(client, row)) {", replace: "    if (client.rows < 0) {" },
+      { file: FORWARD, find: '    assert(inFlightAt[server] === 0, "nothing is left at a server that was left");\n', replace: "" },
+      { file: FORWARD, find: '    assert(client.open === 0, "a client that was taken back has nothing open");\n', replace: "" },
     ],
     seedsMax: 200,
   },
@@ -142,8 +149,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: FORWARD,
-        find: "    table.creditOwed[row] = 0;\n    if ((table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) table.unbind(row);",
-        replace: "    table.creditOwed[row] = 0;\n    table.unbind(row);",
+        find: "    if ((table.flags[row] & FLAG_SESSION) !== 0) return;\n    const old",
+        replace: "    if (row >= 0) return;\n    const old",
       },
     ],
     seedsMax: 100,

@@ -33,6 +33,11 @@ export const FAULT_KINDS = [
   "clientCut",
   "urgentCrash",
   "roleCrash",
+  // Short scripts, for moments that chance alone seldom finds.
+  "stumble",
+  "soloReboot",
+  "askedCrash",
+  "lateConfirm",
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -45,6 +50,10 @@ const WEIGHT: Partial<Record<FaultKind, number>> = {
   urgentCrash: 3,
   roleCrash: 3,
   flashTear: 2,
+  stumble: 2,
+  soloReboot: 2,
+  askedCrash: 2,
+  lateConfirm: 2,
 };
 
 export interface Options {
@@ -92,7 +101,7 @@ export function drawOptions(random: Random): Options {
     meanPauseMs: random.spread(6, 60),
     oddChunks: random.pick([0, 0, 0.1, 0.5]),
     latencyMs: random.spread(0.03, 3),
-    peerLatencyMs: random.spread(0.03, 3),
+    peerLatencyMs: random.spread(0.03, 15),
     flushMaxMs: random.spread(0.2, 6),
     clockRates: [
       skewed ? random.between(0.9, 1.1) : 1,

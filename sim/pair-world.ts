@@ -16,6 +16,7 @@ import { ControllerProgram } from "./controller-program.js";
 import type { Fault, TargetName } from "./faults.js";
 import { describeFault } from "./faults.js";
 import { History } from "./history.js";
+import { LinkLog } from "./link-log.js";
 import { LinkTap } from "./link-tap.js";
 import type { Options } from "./options.js";
 import { Disk } from "./world/disk.js";
@@ -104,6 +105,7 @@ export class PairWorld implements ClientWorld {
       violate: (promise, what) => world.violate(promise, what),
     });
     this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
+    if (world.trace.readable) this.logFrames();
     this.keys = ["r0", "r1", "c0", "l0"];
     if (random.chance(0.5)) this.keys.push("m0");
     if (random.chance(0.4)) this.keys.push("h0.f0", "h0.f1");
@@ -113,6 +115,17 @@ export class PairWorld implements ClientWorld {
     world.at(options.startMs[1], () => this.machines[A]!.start());
     world.at(options.startMs[2], () => this.machines[B]!.start());
     this.startClients(random.fork("clients"));
+  }
+
+  /** Frames between servers and controller, and between the servers, as lines of the readable trace. */
+  private logFrames(): void {
+    const world = this.world;
+    const log = new LinkLog((who, text) => world.trace.detail(world.now, who, () => text));
+    const tap = this.network.tap!;
+    this.network.tap = (from, bytes, arrived) => {
+      if (!arrived && from.machine.index < 3 && from.peer.machine.index < 3) log.onBytes(from, bytes);
+      tap(from, bytes, arrived);
+    };
   }
 
   // --- what clients need ---
@@ -279,11 +292,15 @@ export class PairWorld implements ClientWorld {
         if (error === undefined) this.onRecord(record);
         done(error);
       });
-      for (const armed of this.onFlashWrite.splice(0)) armed();
+      const begun = recordOf(record);
+      for (const armed of this.onFlashWrite.splice(0)) {
+        if (!armed(begun)) this.onFlashWrite.push(armed);
+      }
     };
   }
 
-  private readonly onFlashWrite: (() => void)[] = [];
+  /** Asked when a record begins to be written; true: it has struck. */
+  private readonly onFlashWrite: ((record: RoleRecord | undefined) => boolean)[] = [];
   private readonly onRoles: (() => void)[] = [];
 
   private readonly pastRecords: Uint8Array[] = [];
@@ -492,6 +509,7 @@ export class PairWorld implements ClientWorld {
             this.machines[C]!.kill("in the middle of a flash write");
             this.startAgain(C, fault.forMs);
           });
+          return true;
         });
         return true;
       case "flashWipe":
@@ -563,7 +581,78 @@ export class PairWorld implements ClientWorld {
           });
         });
         return true;
+      case "stumble": {
+        // Controller and primary stumble together and are back at once, with entries no one confirmed; then the
+        // primary dies for good.
+        this.slowPeers(5 + fault.strength * 55, fault.forMs);
+        this.soon(5, 80, () => {
+          this.strikeDown(C, 1, 20);
+          this.strikeDown(this.index("primary"), 1, 20);
+          this.soon(10, 150, () => this.strikeDown(this.index("primary"), 300, 2000));
+        });
+        return true;
+      }
+      case "soloReboot":
+        // One goes on alone for long, the controller forgets what has passed, and the one dies.
+        this.blockPeers(1000 + fault.strength * 1500);
+        this.soon(300, 700, () => {
+          this.strikeDown(C, 5, 100);
+          this.soon(100, 500, () => this.strikeDown(this.index("primary"), 200, 1500));
+        });
+        return true;
+      case "askedCrash":
+        // The primary restarts while the record that takes the other in is being written, and dies after it.
+        this.slowPeers(fault.strength * 80, fault.forMs + 500);
+        this.flash.writeMaxMs += 60;
+        this.lasting(fault.forMs + 500, () => {
+          this.flash.writeMaxMs -= 60;
+        });
+        this.onFlashWrite.push((record) => {
+          if (record === undefined || record.mode === MODE_SOLO) return false;
+          this.strikeDown(record.primary, 1, 10);
+          this.soon(30, 160, () => this.strikeDown(record.primary, 300, 2000));
+          return true;
+        });
+        return true;
+      case "lateConfirm":
+        // A primary that has just heard of its new epoch dies with entries that are late at the standby.
+        this.slowPeers(10 + fault.strength * 80, fault.forMs);
+        this.onRoles.push(() => {
+          this.soon(1, 60, () => this.strikeDown(this.index("primary"), 200, 2000));
+        });
+        return true;
     }
+  }
+
+  private soon(fromMs: number, toMs: number, action: () => void): void {
+    this.world.after(this.faultRandom.between(fromMs, toMs), () => {
+      if (!this.healing) action();
+    });
+  }
+
+  /** Kills a process and starts it again some time later. */
+  private strikeDown(index: number, fromMs: number, toMs: number): void {
+    this.machines[index]!.kill("as a script has it");
+    this.startAgain(index, this.faultRandom.spread(fromMs, toMs));
+  }
+
+  private slowPeers(extraMs: number, forMs: number): void {
+    const [a, b] = [this.machines[A]!, this.machines[B]!];
+    const paths = [this.network.path(a, b), this.network.path(b, a)];
+    for (const path of paths) path.extraMs += extraMs;
+    this.lasting(forMs, () => {
+      for (const path of paths) path.extraMs -= extraMs;
+    });
+  }
+
+  private blockPeers(forMs: number): void {
+    const [a, b] = [this.machines[A]!, this.machines[B]!];
+    this.network.block(a, b);
+    this.network.block(b, a);
+    this.lasting(forMs, () => {
+      this.network.unblock(a, b);
+      this.network.unblock(b, a);
+    });
   }
 
   /** Puts in another disk: an empty one, or one restored from an old backup. */
