@@ -105,6 +105,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
   const probe = new LoadProbe();
   const ports: AgentPorts = {
     send: (connection, bytes, start, end) => sockets.send(connection, bytes, start, end),
+    backlog: (connection) => sockets.backlog(connection),
     close(connection, reason) {
       log.note("info", "close", { connection, reason });
       sockets.close(connection);

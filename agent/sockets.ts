@@ -123,6 +123,12 @@ export class Sockets {
     }
   }
 
+  /** @returns bytes taken for a connection that the network has not taken yet */
+  backlog(id: number): number {
+    const connection = this.open[id];
+    return connection === undefined ? 0 : connection.length + connection.socket.writableLength;
+  }
+
   /** Writes what was gathered. Called once at the end of each turn. */
   flush(): void {
     const dirty = this.dirty;

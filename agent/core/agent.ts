@@ -647,8 +647,8 @@ class Agent implements AgentCore {
   }
 
   onDrained(connection: number, nowMs: number): void {
-    void connection;
     this.nowMs = nowMs;
+    if (this.local.owns(connection)) this.local.advance(this.watermark(), nowMs);
   }
 
   onClosed(connection: number, nowMs: number): void {
@@ -689,6 +689,7 @@ class Agent implements AgentCore {
     this.aimWriteBehind();
     this.commit.begin(nowMs);
     this.controller.release.flush();
+    this.controller.endTurn();
   }
 
   private afterFlush(nowMs: number): void {

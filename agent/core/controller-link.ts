@@ -72,15 +72,8 @@ import type { AgentPorts } from "./ports.js";
 import { ReleaseQueue } from "./release.js";
 import type { OpenReply } from "./release.js";
 import type { Roles } from "./roles.js";
-import type {
-  CommandRunner} from "./run-command.js";
-import {
-  RAN_DONE,
-  RAN_JOB,
-  RAN_PAST_DUE,
-  prefixBelow,
-  prefixNumber,
-} from "./run-command.js";
+import type { CommandRunner } from "./run-command.js";
+import { RAN_DONE, RAN_JOB, RAN_PAST_DUE, prefixBelow, prefixNumber } from "./run-command.js";
 import { SESSION_CLIENT, SESSION_CONTROLLER, sessionKey } from "./session-table.js";
 
 /** First byte of a REFUSED reply's payload; text follows. None of these commands was done. */
@@ -131,6 +124,11 @@ export class ControllerLink {
   private connection = NO_CONNECTION;
   private decoder: FrameDecoder | undefined;
   private nonce: Uint8Array = NO_NONCE;
+  /** Commands and reply bytes of this turn; `paused` when they were enough, until the next turn. */
+  private turnCommands = 0;
+  private turnReplyBytes = 0;
+  private paused = false;
+  private turnEnded = false;
   private sessionId: Uint8Array = NO_NONCE;
   private sessionText = "";
   /** Epoch of the commands that come, by position; 0: none told yet. */
@@ -382,6 +380,39 @@ export class ControllerLink {
     this.decoder?.park();
   }
 
+  /**
+   * A turn has done what one turn may: what was left goes on in the next, after polls and the peer have had
+   * theirs. Without this a read of 100 values of 1 MB keeps the heartbeat waiting for longer than a failure.
+   */
+  endTurn(): void {
+    this.turnCommands = 0;
+    this.turnReplyBytes = 0;
+    this.turnEnded = true;
+  }
+
+  /** @returns true when input waits that may go on */
+  private goOn(nowMs: number): boolean {
+    if (!this.paused || this.roles.adopting !== undefined) return false;
+    if (!this.turnEnded) return true;
+    this.resume(nowMs);
+    return this.paused;
+  }
+
+  private countTurn(replyBytes: number): void {
+    const { limits } = this.config;
+    this.turnCommands += 1;
+    this.turnReplyBytes += replyBytes;
+    if (
+      this.turnCommands < limits.turnCommandsMax &&
+      this.turnReplyBytes < limits.turnReplyBytesMax
+    ) {
+      return;
+    }
+    this.paused = true;
+    this.turnEnded = false;
+    this.decoder?.park();
+  }
+
   /** The record holds. Pending replies of a server that still leads are answered in the new epoch. */
   adopted(stillLeads: boolean, nowMs: number): void {
     if (!stillLeads) this.release.drop();
@@ -390,6 +421,7 @@ export class ControllerLink {
   }
 
   resume(nowMs: number): void {
+    this.paused = false;
     if (this.decoder === undefined) return;
     this.nowMs = nowMs;
     const fault = this.decoder.resume();
@@ -485,6 +517,7 @@ export class ControllerLink {
     if (ran === RAN_DONE) {
       const { reply } = runner;
       release.reply(id, ordered, runner.need, OUTCOME_ANSWER, reply.bytes, 0, reply.length);
+      this.countTurn(reply.length);
     } else if (ran === RAN_JOB) {
       const open = release.hold(id, ordered);
       // It tells of the data as it was when the command came.
@@ -663,6 +696,7 @@ export class ControllerLink {
   private forget(nowMs: number): void {
     this.decoder?.close();
     this.decoder = undefined;
+    this.paused = false;
     this.connection = NO_CONNECTION;
     this.phase = "down";
     this.release.clear();
@@ -700,6 +734,7 @@ export class ControllerLink {
       } else if (this.polled && nowMs - this.heardMs >= limits.controllerSilentMs) {
         this.drop("the controller is silent", nowMs);
       } else {
+        if (this.goOn(nowMs)) return nowMs;
         return nowMs + limits.controllerStrangeMs;
       }
     }

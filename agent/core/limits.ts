@@ -21,6 +21,9 @@ export interface AgentLimits {
   heldRepliesMax: number;
   /** Long commands advanced in steps at one time. */
   jobsMax: number;
+  /** Commands of the controller's link that one turn runs, and reply bytes it makes. */
+  turnCommandsMax: number;
+  turnReplyBytesMax: number;
   /** Work one turn gives to all jobs (what an executor counts as one is its own matter). */
   jobWorkPerTurn: number;
 
@@ -69,6 +72,8 @@ export interface AgentLimits {
   localClientsMax: number;
   localWaitingMax: number;
   localInputBytesMax: number;
+  /** A local client that leaves this much unread is read no further. @unit bytes */
+  localOutputBytesMax: number;
   /** Commands forwarded to the primary that have not come back. */
   forwardsMax: number;
   /** A forwarded command that has not come back is given up (outcome unknown). */
@@ -115,6 +120,8 @@ export const DEFAULT_LIMITS: AgentLimits = {
   heldReplyBytesMax: 64 * MB,
   heldRepliesMax: 65536,
   jobsMax: 64,
+  turnCommandsMax: 1024,
+  turnReplyBytesMax: 4 * MB,
   jobWorkPerTurn: 2000,
 
   logBytesMax: 256 * MB,
@@ -144,6 +151,7 @@ export const DEFAULT_LIMITS: AgentLimits = {
   localClientsMax: 64,
   localWaitingMax: 1024,
   localInputBytesMax: 4 * MB,
+  localOutputBytesMax: 4 * MB,
   forwardsMax: 4096,
   forwardMs: 5000,
 

@@ -138,8 +138,7 @@ export class LocalPort {
   private parse(client: LocalClient): void {
     const { parser } = client;
     while (!client.closing) {
-      const full = client.replies.length >= this.config.limits.localWaitingMax;
-      if (this.parked || full) {
+      if (this.parked || this.full(client)) {
         parser.keep();
         if (!client.paused) this.ports.setReading(client.connection, false);
         client.paused = true;
@@ -157,11 +156,20 @@ export class LocalPort {
     }
   }
 
+  /** It has enough waiting, or leaves enough unread. */
+  private full(client: LocalClient): boolean {
+    const { localWaitingMax, localOutputBytesMax } = this.config.limits;
+    return (
+      client.replies.length >= localWaitingMax ||
+      this.ports.backlog(client.connection) >= localOutputBytesMax
+    );
+  }
+
   /** Goes on with clients that were stopped, where there is room again. */
   private resumeClients(): void {
     for (const client of this.clients.values()) {
       if (!client.paused || this.parked) continue;
-      if (client.replies.length >= this.config.limits.localWaitingMax) continue;
+      if (this.full(client)) continue;
       client.paused = false;
       this.parse(client);
       if (!client.paused) this.ports.setReading(client.connection, true);

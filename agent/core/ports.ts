@@ -18,6 +18,8 @@ export type LinkKind = "controller" | "peer" | "local";
 export interface AgentPorts {
   /** Takes bytes for a connection; the caller may reuse the buffer at once. */
   send(connection: number, bytes: Uint8Array, start: number, end: number): void;
+  /** Bytes taken for a connection that the network has not taken yet. */
+  backlog(connection: number): number;
   /** Closes it; `onClosed` is still reported for it. What was sent before goes out first. */
   close(connection: number, reason: string): void;
   /** Stops or resumes taking bytes from a connection. */

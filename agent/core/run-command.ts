@@ -16,7 +16,7 @@ import type { LogClock } from "./log-clock.js";
 import type { DirtyKeys } from "./release.js";
 import type { Roles } from "./roles.js";
 import { SESSION_CLIENT, sessionKey } from "./session-table.js";
-import type { Session , SessionTable} from "./session-table.js";
+import type { Session, SessionTable } from "./session-table.js";
 import type { SyncLog } from "./sync-log.js";
 
 /** The reply is in `reply` and may be told when the watermark has reached `need`. */

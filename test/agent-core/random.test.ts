@@ -308,7 +308,10 @@ class Pair {
     const rows = world.servers.map((server) =>
       server.store
         .range("data", new Uint8Array(0), undefined, 1000)
-        .map(({ key, value }) => [Buffer.from(key).toString("hex"), Buffer.from(value).toString("hex")]),
+        .map(({ key, value }) => [
+          Buffer.from(key).toString("hex"),
+          Buffer.from(value).toString("hex"),
+        ]),
     );
     expect(rows[0]).toEqual(rows[1]);
     for (let key = 0; key < KEYS; key++) this.read(key);

@@ -59,9 +59,12 @@ describe("release queue", () => {
           65528,
           0,
         );
-        const queue = new ReleaseQueue(agentLimits({ replyWindowBytes: 1000 }), (bytes, from, to) => {
-          expect(decoder.feed(bytes, from, to)).toBe("");
-        });
+        const queue = new ReleaseQueue(
+          agentLimits({ replyWindowBytes: 1000 }),
+          (bytes, from, to) => {
+            expect(decoder.feed(bytes, from, to)).toBe("");
+          },
+        );
         queue.payloadMax = max;
         const open = new Map<number, OpenReply>();
         const creditAll = (): void => {
@@ -72,12 +75,24 @@ describe("release queue", () => {
             id++;
             const need = one.kind === "write" ? ++end : Math.max(0, end - one.back);
             const ordered = one.ordered;
-            sent.set(id, { ordered, need, open: undefined, long: one.size > 1000, answered: false });
+            sent.set(id, {
+              ordered,
+              need,
+              open: undefined,
+              long: one.size > 1000,
+              answered: false,
+            });
             queue.reply(id, ordered, need, 0, new Uint8Array(one.size), 0, one.size);
           } else if (one.kind === "hold") {
             id++;
             const held = queue.hold(id, one.ordered);
-            sent.set(id, { ordered: one.ordered, need: 0, open: held, long: false, answered: false });
+            sent.set(id, {
+              ordered: one.ordered,
+              need: 0,
+              open: held,
+              long: false,
+              answered: false,
+            });
             open.set(id, held);
           } else if (one.kind === "resolve") {
             const [first] = [...open.keys()].slice(one.which % Math.max(1, open.size));

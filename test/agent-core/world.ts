@@ -42,6 +42,7 @@ import {
   KIND_PASSED,
   KIND_PROOF,
   KIND_RECORD,
+  KIND_REFUSE,
   KIND_REPORT,
   ROLE_SERVER,
   decodeControl,
@@ -182,8 +183,13 @@ export class ServerLink {
     switch (message.kind) {
       case KIND_HELLO: {
         this.nonce = Uint8Array.from(message.nonce);
+        if (this.world.refuse !== "") {
+          this.control({ kind: KIND_REFUSE, code: 4, text: this.world.refuse });
+          break;
+        }
         const nonceL = new Uint8Array(16).fill(9);
-        const proof = acceptorProof(hmac, KEY, ROLE_SERVER, message.id, message.nonce, nonceL);
+        const key = this.world.wrongKey ? Uint8Array.of(1, 2, 3) : KEY;
+        const proof = acceptorProof(hmac, key, ROLE_SERVER, message.id, message.nonce, nonceL);
         this.control({
           kind: KIND_CHALLENGE,
           wire: WIRE_VERSION,
@@ -388,6 +394,17 @@ export class TestServer implements AgentPorts {
     const known = this.connections.get(connection);
     known?.pipe.send(known.side, bytes.slice(start, end));
   }
+  /** What a test says the network has not taken. */
+  unread = 0;
+  backlog(): number {
+    return this.unread;
+  }
+  drained(): void {
+    this.unread = 0;
+    for (const connection of this.connections.keys()) {
+      this.agent!.onDrained(connection, this.world.nowMs);
+    }
+  }
   close(connection: number): void {
     const known = this.connections.get(connection);
     if (known === undefined) return;
@@ -479,6 +496,9 @@ export class World {
   trace = false;
   creditAtOnce = true;
   payloadMax = PAYLOAD_BYTES_MAX;
+  /** The controller proves itself with another key; refuses everybody with this text. */
+  wrongKey = false;
+  refuse = "";
   sessionId: Uint8Array = CONTROLLER_SESSION;
   servers: [TestServer, TestServer];
   links: [ServerLink | undefined, ServerLink | undefined] = [undefined, undefined];
@@ -555,6 +575,15 @@ export class World {
     this.pipes.push(pipe);
     const client = new LocalClient(pipe);
     server.attach(pipe, 0, "local", true);
+    return client;
+  }
+
+  /** Somebody at a server's peer port. */
+  peerStranger(server: TestServer): LocalClient {
+    const pipe = new Pipe();
+    this.pipes.push(pipe);
+    const client = new LocalClient(pipe);
+    server.attach(pipe, 0, "peer", true);
     return client;
   }
 
