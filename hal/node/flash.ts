@@ -57,10 +57,15 @@ interface Journal {
   newest: number;
 }
 
+function isBlank(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
+}
+
 function readSlot(bytes: Uint8Array, at: number, chipId: Uint8Array): Slot {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset + at, SLOT_BYTES);
   const none = { seq: 0, record: new Uint8Array(0), foreign: false };
-  if (view.every((byte) => byte === 0)) return { ...none, blank: true };
+  if (isBlank(view)) return { ...none, blank: true };
   const length = view.readUInt16BE(24);
   const sound =
     view.readUInt32BE(0) === MAGIC &&
