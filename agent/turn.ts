@@ -45,7 +45,9 @@ export class Turn {
     const wantedMs = core.tick(nowMs);
     core.endTurn(nowMs);
     this.flush();
-    this.sleepUntil(Math.min(wantedMs, nowMs + SLEEP_MS_MAX), nowMs);
+    // What the core has left over goes on after the polls, datagrams and bytes that came meanwhile.
+    if (wantedMs <= nowMs) this.input();
+    else this.sleepUntil(Math.min(wantedMs, nowMs + SLEEP_MS_MAX), nowMs);
   };
 
   private sleepUntil(wantedMs: number, nowMs: number): void {
