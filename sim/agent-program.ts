@@ -30,7 +30,6 @@ export class AgentProgram implements Program {
     const ports: AgentPorts = {
       backlog: () => 0,
       send: (connection, bytes, start, end) => machine.ends[connection]?.write(bytes, start, end),
-      backlog: (connection) => machine.ends[connection]?.backlog ?? 0,
       close: (connection) => machine.ends[connection]?.close(false),
       setReading: (connection, on) => machine.ends[connection]?.setReading(on),
       dial: (kind) =>

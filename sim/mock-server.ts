@@ -99,7 +99,6 @@ const probe = new LoadProbe();
 const ports: AgentPorts = {
   backlog: () => 0,
   send: (connection, bytes, start, end) => sockets.send(connection, bytes, start, end),
-  backlog: (connection) => sockets.backlog(connection),
   close: (connection) => sockets.close(connection),
   setReading: (connection, on) => sockets.setReading(connection, on),
   dial(kind) {
