@@ -90,6 +90,9 @@ export interface ClientWorld {
   nextSession(): number;
   /** Unique in the run. */
   nextValue(): string;
+  /** The key that is appended to now; it changes when it has grown long. */
+  appendKey(): string;
+  appended(): void;
   /** Something that can be judged at once. */
   anomaly(promise: string, what: string): void;
 }
@@ -302,8 +305,9 @@ export class Client {
     return encodeCommand(["ECHO", text]);
   }
 
-  private keyCommand(key: string): string {
+  private keyCommand(name: string): string {
     const random = this.random;
+    const key = name === "l" ? this.world.appendKey() : name;
     const reads = random.chance(this.style.readShare);
     switch (key[0]) {
       case "c":
@@ -317,6 +321,7 @@ export class Client {
           return encodeCommand(["STRLEN", key]);
         }
         const token = this.world.nextValue();
+        this.world.appended();
         this.invoke("append", key, token);
         return encodeCommand(["APPEND", key, token]);
       }

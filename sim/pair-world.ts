@@ -34,6 +34,8 @@ const CLIENTS = 3;
 const NAMES = ["a", "b", "controller", "clients"];
 /** Where an agent keeps its record: the row begins with it (agent/core/roles.ts). */
 const ROLES_ROW = Uint8Array.of(114);
+/** Tokens of one appended value. */
+const APPENDS_MAX = 300;
 const KEY = new Uint8Array(32).fill(7);
 
 /** Something done that is undone when its time is over, or when all is healed. */
@@ -62,6 +64,7 @@ export class PairWorld implements ClientWorld {
   private readonly active: Active[] = [];
   private sessions = 0;
   private values = 0;
+  private appends = 0;
   private readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
   private healing = false;
@@ -106,7 +109,7 @@ export class PairWorld implements ClientWorld {
     });
     this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
     if (world.trace.readable) this.logFrames();
-    this.keys = ["r0", "r1", "c0", "l0"];
+    this.keys = ["r0", "r1", "c0", "l"];
     if (random.chance(0.5)) this.keys.push("m0");
     if (random.chance(0.4)) this.keys.push("h0.f0", "h0.f1");
     this.watchFlash();
@@ -144,6 +147,21 @@ export class PairWorld implements ClientWorld {
 
   nextValue(): string {
     return "v" + (this.values++).toString(36).padStart(5, "0");
+  }
+
+  appendKey(): string {
+    return `l${Math.floor(this.appends / APPENDS_MAX)}`;
+  }
+
+  appended(): void {
+    this.appends++;
+  }
+
+  /** All keys that were used, for the last reads. */
+  usedKeys(): string[] {
+    const keys = this.keys.filter((key) => key !== "l");
+    for (let i = 0; i <= Math.floor(this.appends / APPENDS_MAX); i++) keys.push(`l${i}`);
+    return keys;
   }
 
   anomaly(promise: string, what: string): void {
@@ -219,9 +237,9 @@ export class PairWorld implements ClientWorld {
       limits: agentLimits(
         options.smallLimits
           ? {
-              logBytesMax: 8192,
-              chunkBytesMax: 512,
-              checkpointBytes: 1024,
+              logBytesMax: 32768,
+              chunkBytesMax: 1024,
+              checkpointBytes: 4096,
               tailBytesMax: 2048,
               streamWindowBytes: 2048,
               overlayKeysMax: 8,

@@ -234,7 +234,7 @@ function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
     world.random.fork("verifier"),
   );
   const final = new Map<string, Operation>();
-  for (const key of [...pair.keys, "p"]) {
+  for (const key of [...pair.usedKeys(), "p"]) {
     const limit = world.now + SERVE_LIMIT_MS;
     let operation: Operation | undefined;
     while (operation === undefined || operation.outcome !== OK) {
