@@ -100,6 +100,7 @@ import {
 } from "./in-flight.js";
 import { createNativeFront } from "./native-front.js";
 import type { NativeHost } from "./native-front.js";
+import { createNonceSource } from "./nonce.js";
 import { createLaterWrites } from "./pipeline-order.js";
 import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { createTargetServer } from "./target-server.js";
@@ -253,10 +254,14 @@ export function createForwarder(
   };
   const laterWrites = createLaterWrites(respLimits);
   const scratch = new Uint8Array(64);
+  // Its own pool, so that it never says what the servers' links say.
+  const nonceSeed = new Uint8Array(config.seed.length + 1);
+  nonceSeed.set(config.seed, 1);
+  nonceSeed[0] = 1;
+  const nonces = createNonceSource(ports.hmac, config.key, nonceSeed);
   const localSink: ByteSink = makeSink(1024);
   let currentTime = 0;
   let serials = 0;
-  let nonces = 0;
 
   // Route, copied: the control path may change its own object.
   let routeOpen = false;
@@ -2006,15 +2011,7 @@ export function createForwarder(
   }
 
   function freshNonce(nonceD: Uint8Array): Uint8Array {
-    nonces++;
-    // Unique by the counter; unguessable by the pair's key, which no client has.
-    const data = new Uint8Array(40 + config.seed.length);
-    writeU32(data, 0, nonces);
-    writeU32(data, 4, Math.floor(currentTime * 1000) >>> 0);
-    data.set(sessionId, 8);
-    data.set(nonceD, 16);
-    data.set(config.seed, 40);
-    return ports.hmac(config.key, data).slice(0, 16);
+    return nonces.answerTo(nonceD, currentTime);
   }
 
   function sendToClient(client: ClientSession, frame: Uint8Array): void {
