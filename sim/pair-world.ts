@@ -241,7 +241,7 @@ export class PairWorld implements ClientWorld {
               chunkBytesMax: 1024,
               checkpointBytes: 4096,
               tailBytesMax: 2048,
-              streamWindowBytes: 2048,
+              streamWindowBytes: 65536,
               overlayKeysMax: 8,
               sliceKeysMax: 3,
               copyRowsMax: 2,
