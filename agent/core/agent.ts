@@ -190,6 +190,7 @@ class Agent implements AgentCore {
         onFollowing: (copy, nowMs) => this.onFollowing(copy, nowMs),
         onLeading: (index, plan, nowMs) => {
           this.stream.begin(index);
+          this.heartbeat.unconfirmed.inStep();
           this.forwards.reset();
           if (plan.copy) {
             this.source.begin(
@@ -199,6 +200,7 @@ class Agent implements AgentCore {
             );
           }
         },
+        onOutOfStep: (nowMs) => this.heartbeat.unconfirmed.outOfStep(nowMs),
         cutting: (writer, keepTo) => this.checkpoint.cut(writer, keepTo),
         copyMark: () => this.target.mark(primaryIdentity(this.roles.record!)),
       },

@@ -33,6 +33,7 @@ export class Unconfirmed {
   private indexes: number[] = [];
   private timesMs: number[] = [];
   private head = 0;
+  private outOfStepMs = -1;
 
   flushed(index: number, nowMs: number): void {
     const last = this.indexes.length - 1;
@@ -53,8 +54,19 @@ export class Unconfirmed {
     }
   }
 
+  /** The standby is there but cannot confirm in this epoch: that too must end, before a write waits for it. */
+  outOfStep(nowMs: number): void {
+    if (this.outOfStepMs < 0) this.outOfStepMs = nowMs;
+  }
+
+  /** A session is open. */
+  inStep(): void {
+    this.outOfStepMs = -1;
+  }
+
   ageMs(nowMs: number): number {
-    return this.head < this.indexes.length ? nowMs - this.timesMs[this.head]! : 0;
+    const oldest = this.head < this.indexes.length ? nowMs - this.timesMs[this.head]! : 0;
+    return this.outOfStepMs < 0 ? oldest : Math.max(oldest, nowMs - this.outOfStepMs);
   }
 
   /** Another epoch: what is unconfirmed counts from now. */
@@ -62,6 +74,7 @@ export class Unconfirmed {
     this.indexes = [];
     this.timesMs = [];
     this.head = 0;
+    this.outOfStepMs = -1;
     if (flushed > 0) this.flushed(flushed, nowMs);
   }
 }

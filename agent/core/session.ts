@@ -47,6 +47,8 @@ export interface SessionEvents {
   onFollowing(copy: boolean, nowMs: number): void;
   /** Primary: the standby takes entries from `index + 1` on. */
   onLeading(index: number, plan: SessionPlan, nowMs: number): void;
+  /** Primary: the peer is there but cannot confirm in this epoch; the controller must hear of it by an age. */
+  onOutOfStep(nowMs: number): void;
   /** Standby: inside the commit that removes all entries above `keepTo`. */
   cutting(writer: StoreWriter, keepTo: number): void;
   copyMark(): CopyMark;
@@ -290,6 +292,7 @@ export class PeerSession {
       if (roles.modeBoth() || roles.asked !== undefined) {
         this.problem =
           "the peer has lost entries that were confirmed; it must join anew, in mode solo";
+        this.events.onOutOfStep(nowMs);
         return;
       }
     }
@@ -300,6 +303,7 @@ export class PeerSession {
       // controller hears of it by the age of what is not confirmed, and writes solo first.
       this.problem = "the peer needs a copy of all data, which is made in mode solo only";
       this.ports.note("warn", "copy-refused", { common, base: open.base, joint: true });
+      this.events.onOutOfStep(nowMs);
       return;
     }
     // What it confirmed is about to be cleared.

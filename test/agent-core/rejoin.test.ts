@@ -115,8 +115,11 @@ describe("rule 17: rejoin", () => {
       world.b.holdFlush = world.a.heartbeat().sessionOpen;
     }
     expect(world.a.status()["joining"]).toBe(true);
+    // Rule 13: written and told before, but not confirmed.
+    const before = world.get(0, "k");
     const id = world.set(0, "k", "1");
     world.pass(100);
+    expect(world.reply(0, before)).toBeUndefined();
     expect(world.reply(0, id)).toBeUndefined();
     world.pass(600);
     expect(world.a.noted("join-given-up")).toBeDefined();
@@ -186,5 +189,33 @@ describe("the heartbeat's ages", () => {
     world.a.holdFlush = false;
     world.settle();
     expect(world.a.heartbeat().oldestUncommittedMs).toBe(0);
+  });
+});
+
+describe("a standby that cannot come in step in mode both", () => {
+  test("is heard of by the age, before any write waits; in solo it is copied to", () => {
+    const world = new World({ overlayKeysMax: 2, sliceKeysMax: 1 });
+    world.begin();
+    world.ask(0, "SET", "shared", "1");
+    // a's tables run ahead of what b confirmed; then b leads, in mode both at once.
+    world.cutPeer(true);
+    for (let i = 0; i < 20; i++) {
+      world.set(0, "lost" + i, "x");
+      world.settle();
+    }
+    world.write(2, 1, MODE_BOTH, [1]);
+    world.settle();
+    world.closePeer();
+    world.cutPeer(false);
+    world.until(() => world.b.noted("copy-refused") !== undefined);
+    world.pass(300);
+    expect(world.b.heartbeat().oldestUnconfirmedMs).toBeGreaterThanOrEqual(300);
+    expect(world.b.heartbeat().problem).toMatch(/needs a copy of all data/);
+    world.solo(1, 3);
+    world.until(() => world.b.heartbeat().asked);
+    world.write(4, 1, MODE_BOTH);
+    world.until(() => world.a.heartbeat().sessionOpen);
+    expect(world.b.heartbeat().oldestUnconfirmedMs).toBe(0);
+    expect(world.ask(0, "DBSIZE")).toBe(":1\r\n");
   });
 });
