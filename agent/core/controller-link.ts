@@ -72,6 +72,7 @@ import type { AgentPorts } from "./ports.js";
 import { ReleaseQueue } from "./release.js";
 import type { OpenReply } from "./release.js";
 import type { Roles } from "./roles.js";
+import { Said } from "./said.js";
 import type { CommandRunner } from "./run-command.js";
 import { RAN_DONE, RAN_JOB, RAN_PAST_DUE, prefixBelow, prefixNumber } from "./run-command.js";
 import { SESSION_CLIENT, SESSION_CONTROLLER, sessionKey } from "./session-table.js";
@@ -146,6 +147,7 @@ export class ControllerLink {
   private parser: RespParser;
   private readonly reasonSink = makeSink(256);
   private refusedBefore = "";
+  private readonly said = new Said();
 
   constructor(
     private readonly config: AgentConfig,
@@ -255,7 +257,6 @@ export class ControllerLink {
     this.release.replyWindow =
       challenge.windowBytes > 0 ? challenge.windowBytes : this.config.limits.replyWindowBytes;
     this.phase = "up";
-    this.pauseMs = this.config.limits.redialMinMs;
     this.refusedBefore = "";
     const heartbeat = this.events.heartbeat(this.nowMs);
     this.sendControl({ kind: KIND_REPORT, heartbeat });
@@ -688,7 +689,9 @@ export class ControllerLink {
     const { connection } = this;
     if (connection === NO_CONNECTION) return;
     this.release.flush();
-    this.ports.note("warn", "controller-link-dropped", { reason });
+    if (this.said.now(reason, nowMs)) {
+      this.ports.note("warn", "controller-link-dropped", { reason });
+    }
     this.forget(nowMs);
     this.ports.close(connection, reason);
   }
@@ -729,6 +732,8 @@ export class ControllerLink {
     this.nowMs = nowMs;
     const { limits } = this.config;
     if (this.phase === "up") {
+      // One that is opened and dropped again and again is not dialled at once each time.
+      if (nowMs - this.openedMs >= limits.handshakeMs) this.pauseMs = limits.redialMinMs;
       if (this.strangeSinceMs >= 0 && nowMs - this.strangeSinceMs >= limits.controllerStrangeMs) {
         this.drop("the controller no longer knows this link", nowMs);
       } else if (this.polled && nowMs - this.heardMs >= limits.controllerSilentMs) {

@@ -53,6 +53,7 @@ import type { Challenge, ControlMessage, Hello, PeerHeartbeat } from "../../prot
 import type { AgentConfig } from "./config.js";
 import type { AgentPorts } from "./ports.js";
 import type { Roles } from "./roles.js";
+import { Said } from "./said.js";
 
 /** Connections whose proof is not done. */
 const GREETING_MAX = 4;
@@ -107,6 +108,7 @@ export class PeerLink {
   /** Steps that must be on disk before more input is looked at. */
   private parks = 0;
   private refusedText = "";
+  private readonly said = new Said();
   private readonly frame = new Uint8Array(FRAME_BYTES_MAX);
 
   constructor(
@@ -337,7 +339,6 @@ export class PeerLink {
     this.current = one;
     this.heardMs = this.nowMs;
     this.saidMs = this.nowMs;
-    this.pauseMs = this.config.limits.redialMinMs;
     this.refusedText = "";
     if (this.parks > 0) one.decoder.park();
     this.ports.note("info", "peer-link-up");
@@ -345,7 +346,9 @@ export class PeerLink {
   }
 
   private refuse(one: PeerConnection, code: number, text: string): void {
-    this.ports.note("error", "peer-refused", { text });
+    if (this.said.now("refused " + text, this.nowMs)) {
+      this.ports.note("error", "peer-refused", { text });
+    }
     this.control(one, { kind: KIND_REFUSE, code, text });
     this.close(one, text);
   }
@@ -409,7 +412,9 @@ export class PeerLink {
   }
 
   private close(one: PeerConnection, reason: string): void {
-    this.ports.note("warn", "peer-link-dropped", { reason });
+    if (this.said.now(reason, this.nowMs)) {
+      this.ports.note("warn", "peer-link-dropped", { reason });
+    }
     this.forget(one);
     this.ports.close(one.connection, reason);
   }
@@ -453,6 +458,8 @@ export class PeerLink {
       this.close(this.current, "the peer is silent");
     }
     if (this.current !== undefined) {
+      // One that is opened and dropped again and again is not dialled at once each time.
+      if (nowMs - this.current.openedMs >= limits.handshakeMs) this.pauseMs = limits.redialMinMs;
       if (nowMs - this.saidMs >= limits.peerHeartbeatMs) {
         this.saidMs = nowMs;
         this.send({ ...this.events.peerHeartbeat(), kind: KIND_PEER_HEARTBEAT });

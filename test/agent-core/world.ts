@@ -425,7 +425,9 @@ export class TestServer implements AgentPorts {
       for (const bytes of held) known.pipe.ends[known.side]?.deliver(bytes);
     });
   }
+  dialed = 0;
   dial(kind: "controller" | "peer"): void {
+    if (kind === "controller") this.dialed++;
     this.dials.push(kind);
   }
   datagram(_from: unknown, bytes: Uint8Array): void {
