@@ -63,7 +63,13 @@ export class AgentProgram implements Program {
       wallClockMs,
     };
     const keyspace = createKeyspace(store);
-    this.core = createAgent(config, store, keyspace, createExecutor(keyspace, config.limits), ports);
+    this.core = createAgent(
+      config,
+      store,
+      keyspace,
+      createExecutor(keyspace, config.limits),
+      ports,
+    );
     this.core.start(machine.localNow());
   }
 

@@ -22,9 +22,12 @@ export function mutate(file: string, text: string, mutation: Mutation): string {
   for (const edit of mutation.edits) {
     if (edit.file !== file) continue;
     const at = out.indexOf(edit.find);
-    if (at < 0) throw new Error(`mutation "${mutation.name}": ${file} has no ${JSON.stringify(edit.find)}`);
+    if (at < 0)
+      throw new Error(`mutation "${mutation.name}": ${file} has no ${JSON.stringify(edit.find)}`);
     if (out.indexOf(edit.find, at + 1) >= 0) {
-      throw new Error(`mutation "${mutation.name}": ${file} has more than one ${JSON.stringify(edit.find)}`);
+      throw new Error(
+        `mutation "${mutation.name}": ${file} has more than one ${JSON.stringify(edit.find)}`,
+      );
     }
     out = out.slice(0, at) + edit.replace + out.slice(at + edit.find.length);
   }
@@ -63,7 +66,10 @@ export async function buildBundle(mutation?: Mutation): Promise<Bundle> {
                     const file = args.path.slice(ROOT.length + 1);
                     if (!mutation.edits.some((edit) => edit.file === file)) return undefined;
                     changed.add(file);
-                    return { contents: mutate(file, readFileSync(args.path, "utf8"), mutation), loader: "ts" };
+                    return {
+                      contents: mutate(file, readFileSync(args.path, "utf8"), mutation),
+                      loader: "ts",
+                    };
                   });
                 },
               },
@@ -74,7 +80,8 @@ export async function buildBundle(mutation?: Mutation): Promise<Bundle> {
     throw error;
   }
   for (const edit of mutation?.edits ?? []) {
-    if (!changed.has(edit.file)) throw new Error(`mutation "${mutation!.name}": ${edit.file} is not part of the simulator`);
+    if (!changed.has(edit.file))
+      throw new Error(`mutation "${mutation!.name}": ${edit.file} is not part of the simulator`);
   }
   return { path, remove: () => rmSync(directory, { recursive: true, force: true }) };
 }

@@ -168,7 +168,8 @@ export class Client {
     this.connected = false;
     const lost = this.expected;
     this.expected = [];
-    for (const { operation } of lost) if (operation !== undefined) this.world.history.loseTrack(operation);
+    for (const { operation } of lost)
+      if (operation !== undefined) this.world.history.loseTrack(operation);
     this.after(this.random.between(1, 60), () => this.connect());
   }
 
@@ -178,7 +179,8 @@ export class Client {
     this.connected = false;
     const lost = this.expected;
     this.expected = [];
-    for (const { operation } of lost) if (operation !== undefined) this.world.history.loseTrack(operation);
+    for (const { operation } of lost)
+      if (operation !== undefined) this.world.history.loseTrack(operation);
     this.end.close(abort);
   }
 
@@ -189,7 +191,10 @@ export class Client {
       for (let reply = this.reader.next(); reply !== undefined; reply = this.reader.next()) {
         const expected = this.expected.shift();
         if (expected === undefined) {
-          this.world.anomaly("order", `${this.name} got a reply to nothing: ${JSON.stringify(reply)}`);
+          this.world.anomaly(
+            "order",
+            `${this.name} got a reply to nothing: ${JSON.stringify(reply)}`,
+          );
           return;
         }
         this.sinceProgress = this.now;
@@ -204,18 +209,23 @@ export class Client {
     const { operation, judge } = expected;
     if (operation === undefined) {
       const wrong = judge?.(reply);
-      if (wrong !== undefined) this.world.anomaly("order", `${this.name}: ${wrong}: ${JSON.stringify(reply)}`);
+      if (wrong !== undefined)
+        this.world.anomaly("order", `${this.name}: ${wrong}: ${JSON.stringify(reply)}`);
       return;
     }
     const history = this.world.history;
-    const error = reply.type === "array" ? firstError(reply) : reply.type === "error" ? reply.text : undefined;
+    const error =
+      reply.type === "array" ? firstError(reply) : reply.type === "error" ? reply.text : undefined;
     if (error !== undefined) {
       if (error.startsWith("OUTCOMEUNKNOWN")) {
         history.loseTrack(operation);
       } else if (SURELY_NOT.test(error) || this.style.via !== "controller") {
         history.fail(operation, this.now);
       } else {
-        this.world.anomaly("replies", `${this.name}: ${operation.kind} ${operation.key} was answered -${error}`);
+        this.world.anomaly(
+          "replies",
+          `${this.name}: ${operation.kind} ${operation.key} was answered -${error}`,
+        );
       }
       return;
     }
@@ -237,10 +247,17 @@ export class Client {
 
   private step(): void {
     if (!this.running) return;
-    if (this.connected && this.expected.length > 0 && this.now - this.sinceProgress > CLIENT_PATIENCE_MS) {
+    if (
+      this.connected &&
+      this.expected.length > 0 &&
+      this.now - this.sinceProgress > CLIENT_PATIENCE_MS
+    ) {
       this.hangUp(true);
     }
-    if (this.connected && (this.expected.length === 0 || (this.style.open && this.expected.length < OPEN_MAX))) {
+    if (
+      this.connected &&
+      (this.expected.length === 0 || (this.style.open && this.expected.length < OPEN_MAX))
+    ) {
       this.sendBatch();
     }
     this.nextBatch();
@@ -397,7 +414,11 @@ export class Client {
     if (!this.connected || this.end === undefined) return undefined;
     const operation = this.invoke("get", key, "");
     const words =
-      key === "p" ? ["MGET", "p1", "p2"] : key[0] === "h" ? ["HGET", ...key.split(".")] : ["GET", key];
+      key === "p"
+        ? ["MGET", "p1", "p2"]
+        : key[0] === "h"
+          ? ["HGET", ...key.split(".")]
+          : ["GET", key];
     this.write(encodeCommand(words));
     return operation;
   }
@@ -422,7 +443,9 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
       }
       return { wrong: "a read gives a bulk string" };
     case "getset":
-      return reply.type === "bulk" ? { value: reply.text } : { wrong: "GETSET gives a bulk string" };
+      return reply.type === "bulk"
+        ? { value: reply.text }
+        : { wrong: "GETSET gives a bulk string" };
     case "set":
       if (reply.type === "simple" && reply.text === "OK") return { value: undefined };
       if (reply.type === "integer") return { value: undefined };
@@ -435,6 +458,8 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
     case "del":
     case "strlen":
     case "expire":
-      return reply.type === "integer" ? { value: String(reply.value) } : { wrong: "an integer is due" };
+      return reply.type === "integer"
+        ? { value: String(reply.value) }
+        : { wrong: "an integer is due" };
   }
 }

@@ -39,7 +39,11 @@ export class ControllerProgram implements Program {
       note: (level, event, details) => {
         machine.world.trace.line(machine.world.now, machine.name, `${level} ${event}`);
         if (details !== undefined && machine.world.trace.readable) {
-          machine.world.trace.detail(machine.world.now, machine.name, () => `     ${show(details)}`);
+          machine.world.trace.detail(
+            machine.world.now,
+            machine.name,
+            () => `     ${show(details)}`,
+          );
         }
         onNote(event);
       },

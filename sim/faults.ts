@@ -22,7 +22,17 @@ export interface Fault {
 }
 
 const SERVERS: readonly TargetName[] = ["a", "b", "primary", "primary", "standby", "standby"];
-const ANY: readonly TargetName[] = ["a", "b", "c", "c", "primary", "primary", "primary", "standby", "standby"];
+const ANY: readonly TargetName[] = [
+  "a",
+  "b",
+  "c",
+  "c",
+  "primary",
+  "primary",
+  "primary",
+  "standby",
+  "standby",
+];
 const ON_SERVERS = new Set<FaultKind>([
   "diskStall",
   "diskSlow",
@@ -55,7 +65,9 @@ export function drawPlan(random: Random, options: Options): Fault[] {
       forMs: duration(kind, random),
       strength: random.float(),
     });
-    atMs += random.chance(options.burst) ? random.between(0, 50) : random.exponential(options.gapMs);
+    atMs += random.chance(options.burst)
+      ? random.between(0, 50)
+      : random.exponential(options.gapMs);
   }
   return plan;
 }

@@ -125,10 +125,13 @@ export function isWrite(operation: Operation): boolean {
 
 export function describe(operation: Operation): string {
   const returned = operation.returned === Infinity ? "?" : operation.returned.toFixed(3);
-  const outcome = operation.outcome === OK ? "ok" : operation.outcome === FAILED ? "failed" : "unknown";
+  const outcome =
+    operation.outcome === OK ? "ok" : operation.outcome === FAILED ? "failed" : "unknown";
   const value = operation.value === "" ? "" : ` ${operation.value}`;
   const result =
-    operation.outcome === OK ? ` -> ${operation.result === undefined ? "nil" : shorten(operation.result)}` : "";
+    operation.outcome === OK
+      ? ` -> ${operation.result === undefined ? "nil" : shorten(operation.result)}`
+      : "";
   return (
     `[${operation.invoked.toFixed(3)}..${returned}] s${operation.session} via ${operation.via}: ` +
     `${operation.kind} ${operation.key}${value}${result} (${outcome})`

@@ -2,7 +2,18 @@
 import { HEADER_BYTES, readU32 } from "../protocol/frame.js";
 import type { End } from "./world/network.js";
 
-const TYPES = ["?", "COMMAND", "REPLY", "EPOCH", "CREDIT", "ABORT", "CONTROL", "APPEND", "CONFIRM", "COPY"];
+const TYPES = [
+  "?",
+  "COMMAND",
+  "REPLY",
+  "EPOCH",
+  "CREDIT",
+  "ABORT",
+  "CONTROL",
+  "APPEND",
+  "CONFIRM",
+  "COPY",
+];
 const SHOWN_BYTES = 90;
 
 export class LinkLog {
@@ -35,7 +46,14 @@ export class LinkLog {
     const to = Math.min(frame.length, HEADER_BYTES + SHOWN_BYTES);
     for (let i = HEADER_BYTES; i < to; i++) {
       const byte = frame[i]!;
-      text += byte >= 32 && byte < 127 ? String.fromCharCode(byte) : byte === 10 ? " " : byte === 13 ? "" : ".";
+      text +=
+        byte >= 32 && byte < 127
+          ? String.fromCharCode(byte)
+          : byte === 10
+            ? " "
+            : byte === 13
+              ? ""
+              : ".";
     }
     const flags = frame[1]!.toString(16).padStart(2, "0");
     const name = TYPES[type] ?? String(type);

@@ -118,7 +118,10 @@ export class LinkTap {
       if (current !== undefined && current.primary !== link.server) {
         this.standbyReads[link.server]!++;
         if (current.mode === MODE_SOLO) {
-          this.world.violate(PROMISE, `${name} answered a read in epoch ${link.epoch}, which is solo for the other`);
+          this.world.violate(
+            PROMISE,
+            `${name} answered a read in epoch ${link.epoch}, which is solo for the other`,
+          );
         }
       }
       return;
@@ -130,7 +133,10 @@ export class LinkTap {
     }
     this.changesBy.set(link.epoch, link.server);
     if (current !== undefined && current.primary !== link.server) {
-      this.world.violate(PROMISE, `${name} answered a change in epoch ${link.epoch}, whose primary is the other`);
+      this.world.violate(
+        PROMISE,
+        `${name} answered a change in epoch ${link.epoch}, whose primary is the other`,
+      );
     }
   }
 }

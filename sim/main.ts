@@ -7,7 +7,7 @@
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.js";
 import { replayCommand, runFarm, Totals } from "./farm.js";
-import { MUTATIONS } from "./mutations.js";
+import { MUTATIONS, UNCAUGHT } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
@@ -48,9 +48,11 @@ async function many(
   workers: number,
   mutationName: string | undefined,
 ): Promise<number> {
-  const mutation = MUTATIONS.find((m) => m.name === mutationName);
+  const mutation = MUTATIONS.concat(UNCAUGHT).find((m) => m.name === mutationName);
   if (mutationName !== undefined && mutation === undefined) {
-    console.error(`no mutation "${mutationName}"; there are: ${MUTATIONS.map((m) => m.name).join(", ")}`);
+    console.error(
+      `no mutation "${mutationName}"; there are: ${MUTATIONS.map((m) => m.name).join(", ")}`,
+    );
     return 2;
   }
   const bundle = await buildBundle(mutation);
@@ -72,7 +74,9 @@ async function many(
         totals.add(result);
         if (result.violation !== undefined) {
           const first = result.violation.what.split("\n")[0]!;
-          console.log(`${live ? "\r\x1b[K" : ""}seed ${result.seed}: ${result.violation.promise}: ${first}`);
+          console.log(
+            `${live ? "\r\x1b[K" : ""}seed ${result.seed}: ${result.violation.promise}: ${first}`,
+          );
         }
         if (performance.now() - shownAt > (live ? 200 : 10000)) {
           shownAt = performance.now();
@@ -116,7 +120,12 @@ if (values.shrink) {
     console.log(`${shrunk.kept.length} of ${shrunk.of} faults are enough`);
   }
 } else if (values.runs !== undefined || values.minutes !== undefined || values.seed === undefined) {
-  const count = values.runs === undefined ? (values.minutes === undefined ? 200 : Infinity) : Number(values.runs);
+  const count =
+    values.runs === undefined
+      ? values.minutes === undefined
+        ? 200
+        : Infinity
+      : Number(values.runs);
   const minutes = values.minutes === undefined ? Infinity : Number(values.minutes);
   process.exitCode = await many(seed, count, minutes, Number(values.workers), values.mutation);
 } else {

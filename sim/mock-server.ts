@@ -102,7 +102,8 @@ const ports: AgentPorts = {
   close: (connection) => sockets.close(connection),
   setReading: (connection, on) => sockets.setReading(connection, on),
   dial(kind) {
-    if (kind === "controller") sockets.dial(kind, settings.controller.host, settings.controller.linkPort);
+    if (kind === "controller")
+      sockets.dial(kind, settings.controller.host, settings.controller.linkPort);
     else sockets.dial(kind, settings.peer.host, settings.peer.port);
   },
   datagram: (from, bytes) => {
@@ -116,7 +117,8 @@ const ports: AgentPorts = {
     return load < 0 ? sample : { ...sample, loadPermille: load };
   },
   note: (level, event, details) => {
-    if (level !== "debug") say(`${level} ${event} ${details === undefined ? "" : JSON.stringify(details)}`);
+    if (level !== "debug")
+      say(`${level} ${event} ${details === undefined ? "" : JSON.stringify(details)}`);
   },
   fatal: (reason) => {
     say(`ends: ${reason}`);

@@ -68,31 +68,36 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: AGENT,
         find: "    this.dirty.markAll(this.log.end);\n    this.heartbeat.unconfirmed.restart(this.log.flushed, nowMs);\n    this.started = true;",
-        replace: "    this.heartbeat.unconfirmed.restart(this.log.flushed, nowMs);\n    this.started = true;",
+        replace:
+          "    this.heartbeat.unconfirmed.restart(this.log.flushed, nowMs);\n    this.started = true;",
       },
     ],
-    seedsMax: 2000,
-  },
-  {
-    name: "the dirty set is forgotten at an adoption",
-    rule: "13: until the first confirm of an epoch or restart every key is dirty",
-    edits: [
-      {
-        file: AGENT,
-        find: "    // Until the first confirm of the epoch every key is dirty (rule 13).\n    this.dirty.markAll(this.log.end);",
-        replace: "    this.dirty.clear();",
-      },
-    ],
-    seedsMax: 2000,
+    seedsMax: 600,
   },
   {
     name: "a read of a pipeline goes to the other server",
     rule: "order: while a connection has unanswered commands, all its commands go to that one server",
     edits: [
-      { file: FORWARD, find: "    if (client.open > 0) {\n      const server = client.server;", replace: "    if (client.open > 0 && !query) {\n      const server = client.server;" },
-      { file: FORWARD, find: "    if (client.head !== row && !mayOvertake(client, row)) {", replace: "    if (client.rows < 0) {" },
-      { file: FORWARD, find: '    assert(inFlightAt[server] === 0, "nothing is left at a server that was left");\n', replace: "" },
-      { file: FORWARD, find: '    assert(client.open === 0, "a client that was taken back has nothing open");\n', replace: "" },
+      {
+        file: FORWARD,
+        find: "    if (client.open > 0) {\n      const server = client.server;",
+        replace: "    if (client.open > 0 && !query) {\n      const server = client.server;",
+      },
+      {
+        file: FORWARD,
+        find: "    if (client.head !== row && !mayOvertake(client, row)) {",
+        replace: "    if (client.rows < 0) {",
+      },
+      {
+        file: FORWARD,
+        find: '    assert(inFlightAt[server] === 0, "nothing is left at a server that was left");\n',
+        replace: "",
+      },
+      {
+        file: FORWARD,
+        find: '    assert(client.open === 0, "a client that was taken back has nothing open");\n',
+        replace: "",
+      },
     ],
     seedsMax: 200,
   },
@@ -141,7 +146,7 @@ export const MUTATIONS: readonly Mutation[] = [
           "  let bootSeen = false;\n  function stepSolo(now: number): void {\n    const record = pair.record!;\n    if (!bootSeen && roleChanges === 0) pair.fresh = true;\n    bootSeen = true;",
       },
     ],
-    seedsMax: 1000,
+    seedsMax: 600,
   },
   {
     name: "a retry goes out under a new number",
@@ -168,12 +173,6 @@ export const MUTATIONS: readonly Mutation[] = [
     seedsMax: 100,
   },
   {
-    name: "asked is forgotten at a restart",
-    rule: "17: after asked it stays joint, through restarts",
-    edits: [{ file: ROLES, find: "if (row[RECORD_BYTES] === 1) {", replace: "if (row[RECORD_BYTES] === 2) {" }],
-    seedsMax: 2000,
-  },
-  {
     name: "asked does not make joint",
     rule: "11, 17: joint = mode both, or joining, or asked",
     edits: [
@@ -188,7 +187,13 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a joint primary acknowledges without the confirm",
     rule: "11: a joint primary acknowledges entry n when confirmed >= n",
-    edits: [{ file: AGENT, find: "if (roles.leads() && roles.joint()) {", replace: "if (roles.epoch() < 0) {" }],
+    edits: [
+      {
+        file: AGENT,
+        find: "if (roles.leads() && roles.joint()) {",
+        replace: "if (roles.epoch() < 0) {",
+      },
+    ],
     seedsMax: 100,
   },
   {
@@ -198,7 +203,8 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: AGENT,
         find: "      return Math.min(roles.confirmed, commit.durable.confirmedHigh);\n    }\n    return log.flushed;",
-        replace: "      return Math.min(roles.confirmed, commit.durable.confirmedHigh);\n    }\n    return log.end;",
+        replace:
+          "      return Math.min(roles.confirmed, commit.durable.confirmedHigh);\n    }\n    return log.end;",
       },
     ],
     seedsMax: 400,
@@ -213,13 +219,17 @@ export const MUTATIONS: readonly Mutation[] = [
         replace: "const index = this.log.end;",
       },
     ],
-    seedsMax: 400,
+    seedsMax: 800,
   },
   {
     name: "a read at the primary does not wait for the confirm",
     rule: "13: a read is released when confirmed covers the key's last entry",
     edits: [
-      { file: "agent/core/run-command.ts", find: "    this.need = this.needOf(ran);", replace: "    this.need = 0;" },
+      {
+        file: "agent/core/run-command.ts",
+        find: "    this.need = this.needOf(ran);",
+        replace: "    this.need = 0;",
+      },
     ],
     seedsMax: 400,
   },
@@ -249,22 +259,16 @@ export const MUTATIONS: readonly Mutation[] = [
     seedsMax: 400,
   },
   {
-    name: "a server runs commands of another epoch",
-    rule: "G2: only in exactly its own durable epoch",
-    edits: [
-      {
-        file: "agent/core/controller-link.ts",
-        find: "if (this.streamEpoch !== roles.epoch() || this.streamEpoch === 0) {",
-        replace: "if (this.streamEpoch === 0) {",
-      },
-    ],
-    seedsMax: 1000,
-  },
-  {
     name: "logs are compared by length alone",
     rule: "8: the standby removes whatever the primary does not hold",
-    edits: [{ file: "agent/core/sync-log.ts", find: "if (my === their) return index;", replace: "return index;" }],
-    seedsMax: 400,
+    edits: [
+      {
+        file: "agent/core/sync-log.ts",
+        find: "if (my === their) return index;",
+        replace: "return index;",
+      },
+    ],
+    seedsMax: 500,
   },
   {
     name: "nothing is set aside",
@@ -290,10 +294,59 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     seedsMax: 400,
   },
+];
+
+/**
+ * Breaks that 300 seeds did not catch: a second layer hides them, or the world does not reach the moment yet. They wait
+ * for stronger scripts, and are not claimed.
+ */
+export const UNCAUGHT: readonly Mutation[] = [
+  {
+    name: "the dirty set is forgotten at an adoption",
+    rule: "13: until the first confirm of an epoch or restart every key is dirty",
+    edits: [
+      {
+        file: AGENT,
+        find: "    // Until the first confirm of the epoch every key is dirty (rule 13).\n    this.dirty.markAll(this.log.end);",
+        replace: "    this.dirty.clear();",
+      },
+    ],
+    seedsMax: 2000,
+  },
+  {
+    name: "asked is forgotten at a restart",
+    rule: "17: after asked it stays joint, through restarts",
+    edits: [
+      {
+        file: ROLES,
+        find: "if (row[RECORD_BYTES] === 1) {",
+        replace: "if (row[RECORD_BYTES] === 2) {",
+      },
+    ],
+    seedsMax: 2000,
+  },
+  {
+    name: "a server runs commands of another epoch",
+    rule: "G2: only in exactly its own durable epoch",
+    edits: [
+      {
+        file: "agent/core/controller-link.ts",
+        find: "if (this.streamEpoch !== roles.epoch() || this.streamEpoch === 0) {",
+        replace: "if (this.streamEpoch === 0) {",
+      },
+    ],
+    seedsMax: 1000,
+  },
   {
     name: "a wiped controller writes the next epoch",
     rule: "19: under an epoch far above",
-    edits: [{ file: "firmware/core/limits.ts", find: "export const EPOCH_GAP = 0x100000;", replace: "export const EPOCH_GAP = 1;" }],
+    edits: [
+      {
+        file: "firmware/core/limits.ts",
+        find: "export const EPOCH_GAP = 0x100000;",
+        replace: "export const EPOCH_GAP = 1;",
+      },
+    ],
     seedsMax: 4000,
   },
   {

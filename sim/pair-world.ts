@@ -88,7 +88,9 @@ export class PairWorld implements ClientWorld {
     ];
     for (let i = 0; i < 4; i++) {
       this.machines.push(
-        new Machine(world, i, NAMES[i]!, boots[i]!, (machine, error) => this.onThrow(machine, error)),
+        new Machine(world, i, NAMES[i]!, boots[i]!, (machine, error) =>
+          this.onThrow(machine, error),
+        ),
       );
     }
     for (let i = 0; i < 3; i++) {
@@ -126,7 +128,8 @@ export class PairWorld implements ClientWorld {
     const log = new LinkLog((who, text) => world.trace.detail(world.now, who, () => text));
     const tap = this.network.tap!;
     this.network.tap = (from, bytes, arrived) => {
-      if (!arrived && from.machine.index < 3 && from.peer.machine.index < 3) log.onBytes(from, bytes);
+      if (!arrived && from.machine.index < 3 && from.peer.machine.index < 3)
+        log.onBytes(from, bytes);
       tap(from, bytes, arrived);
     };
   }
@@ -438,7 +441,9 @@ export class PairWorld implements ClientWorld {
         this.lasting(fault.forMs, () => network.unblock(machine, other));
         return true;
       case "isolate": {
-        const others = this.machines.filter((m) => m !== machine && (fault.strength < 0.7 || m.index < 3));
+        const others = this.machines.filter(
+          (m) => m !== machine && (fault.strength < 0.7 || m.index < 3),
+        );
         for (const m of others) {
           network.block(machine, m);
           network.block(m, machine);
@@ -560,10 +565,15 @@ export class PairWorld implements ClientWorld {
       }
       case "switchover": {
         const program = this.machines[C]!.program;
-        if (!(program instanceof ControllerProgram) || this.machines[C]!.state !== "up") return false;
+        if (!(program instanceof ControllerProgram) || this.machines[C]!.state !== "up")
+          return false;
         this.machines[C]!.post(() => {
           const answer = program.core.console("switchover", this.machines[C]!.localNow());
-          this.world.trace.line(this.world.now, "OPERATOR", `switchover: ${answer.split("\n")[0] ?? ""}`);
+          this.world.trace.line(
+            this.world.now,
+            "OPERATOR",
+            `switchover: ${answer.split("\n")[0] ?? ""}`,
+          );
         });
         return true;
       }
@@ -707,7 +717,11 @@ export class PairWorld implements ClientWorld {
   /** Every fault is over; what is not in `dead` is up again. */
   heal(): void {
     this.healing = true;
-    this.world.trace.line(this.world.now, "HEAL", `all but [${[...this.dead].map((i) => NAMES[i]).join()}]`);
+    this.world.trace.line(
+      this.world.now,
+      "HEAL",
+      `all but [${[...this.dead].map((i) => NAMES[i]).join()}]`,
+    );
     for (const active of this.active.splice(0)) this.end(active);
     this.onFlashWrite.length = 0;
     this.onRoles.length = 0;

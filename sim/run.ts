@@ -79,7 +79,10 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   try {
     waited = phases(world, pair, options);
   } catch (error) {
-    world.violate("simulator", error instanceof Error ? (error.stack ?? error.message) : String(error));
+    world.violate(
+      "simulator",
+      error instanceof Error ? (error.stack ?? error.message) : String(error),
+    );
   }
   const history = pair.history;
   if (world.violations.length === 0) {
@@ -113,10 +116,12 @@ function showStates(world: World, pair: PairWorld): void {
   };
   for (const index of [0, 1] as const) {
     const agent = pair.agent(index);
-    if (agent !== undefined) say(index === 0 ? "a" : "b", agent.core.status(pair.machines[index]!.localNow()));
+    if (agent !== undefined)
+      say(index === 0 ? "a" : "b", agent.core.status(pair.machines[index]!.localNow()));
   }
   const controller = pair.controller();
-  if (controller !== undefined) say("controller", controller.core.status(pair.machines[2]!.localNow()));
+  if (controller !== undefined)
+    say("controller", controller.core.status(pair.machines[2]!.localNow()));
 }
 
 /** @returns why the pair rightly waits for ever, or "". */
@@ -147,7 +152,10 @@ function phases(world: World, pair: PairWorld, options: Options): string {
   for (; !inSync(); world.runTo(world.now + 20)) {
     if (world.violations.length > 0) return "";
     if (world.now > limit) {
-      world.violate("progress", `not in sync again ${SYNC_LIMIT_MS} ms after everything was healed`);
+      world.violate(
+        "progress",
+        `not in sync again ${SYNC_LIMIT_MS} ms after everything was healed`,
+      );
       return "";
     }
   }
@@ -208,7 +216,10 @@ function serve(world: World, pair: PairWorld, when: string): string {
     }
     if (waitedMs > SERVE_LIMIT_MS) {
       client.running = false;
-      world.violate("progress", `no write was acknowledged for ${SERVE_LIMIT_MS} ms ${when}, though nothing is broken`);
+      world.violate(
+        "progress",
+        `no write was acknowledged for ${SERVE_LIMIT_MS} ms ${when}, though nothing is broken`,
+      );
       break;
     }
   }

@@ -21,7 +21,7 @@ export function shrink(seed: number, promise: string, runsMax: number): Shrunk {
   let runs = 0;
   for (let size = Math.max(1, kept.length >> 1); runs < runsMax; size = Math.max(1, size >> 1)) {
     let removed = false;
-    for (let at = 0; at < kept.length && runs < runsMax; ) {
+    for (let at = 0; at < kept.length && runs < runsMax;) {
       const trial = kept.filter((_, i) => i < at || i >= at + size);
       const wanted = new Set(trial);
       runs++;

@@ -12,7 +12,12 @@ export function checkConverged(a: Store, b: Store): Finding | undefined {
     for (let i = 0; i < Math.max(x.length, y.length); i++) {
       const left = x[i];
       const right = y[i];
-      if (left !== undefined && right !== undefined && same(left.key, right.key) && same(left.value, right.value)) {
+      if (
+        left !== undefined &&
+        right !== undefined &&
+        same(left.key, right.key) &&
+        same(left.value, right.value)
+      ) {
         continue;
       }
       return {
@@ -35,7 +40,10 @@ function show(entry: { key: Uint8Array; value: Uint8Array } | undefined): string
   const text = (bytes: Uint8Array): string => {
     let out = "";
     for (const byte of bytes) {
-      out += byte >= 32 && byte < 127 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`;
+      out +=
+        byte >= 32 && byte < 127
+          ? String.fromCharCode(byte)
+          : `\\x${byte.toString(16).padStart(2, "0")}`;
     }
     return out.length > 80 ? `${out.slice(0, 30)}..(${bytes.length})..${out.slice(-40)}` : out;
   };

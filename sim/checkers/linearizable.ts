@@ -14,7 +14,8 @@ export function checkLinearizable(history: History): Finding | undefined {
   for (const [key, operations] of history.byKey()) {
     let found: Finding | undefined;
     // The first letter of a key says what is done to it (workload.ts).
-    if (key[0] === "r" || key[0] === "p" || key[0] === "h") found = checkRegister(PROMISE, operations);
+    if (key[0] === "r" || key[0] === "p" || key[0] === "h")
+      found = checkRegister(PROMISE, operations);
     else if (key[0] === "c") found = checkCounter(PROMISE, operations);
     else if (key[0] === "l") found = checkAppends(PROMISE, operations, TOKEN_BYTES);
     else found = checkMixed(PROMISE, operations);

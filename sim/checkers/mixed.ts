@@ -51,7 +51,9 @@ export function checkMixed(promise: string, operations: Operation[]): Finding | 
   // A write of unknown outcome whose value nobody saw matters only to
   // those who tell apart something and nothing, or when it leaves nothing behind.
   const seen = new Set(certain.map((operation) => operation.result));
-  const probed = certain.some((operation) => operation.kind === "del" || operation.kind === "setnx");
+  const probed = certain.some(
+    (operation) => operation.kind === "del" || operation.kind === "setnx",
+  );
   const maybe = ordered
     .filter(
       (operation) =>
@@ -76,7 +78,7 @@ export function checkMixed(promise: string, operations: Operation[]): Finding | 
    */
   const settle = (from: number, state: string | undefined, placed: number[]): number => {
     let first = from;
-    for (let again = true; again; ) {
+    for (let again = true; again;) {
       again = false;
       while (first < certain.length && done[first] === 1) first++;
       let horizon = Infinity;

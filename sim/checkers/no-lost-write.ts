@@ -10,7 +10,10 @@ import { finding } from "./checker.js";
 const PROMISE = "no-lost-write";
 
 /** @param final the last read of each key, made after everything had come to rest */
-export function checkNoLostWrite(history: History, final: Map<string, Operation>): Finding | undefined {
+export function checkNoLostWrite(
+  history: History,
+  final: Map<string, Operation>,
+): Finding | undefined {
   for (const [key, operations] of history.byKey()) {
     const last = final.get(key);
     if (last === undefined) continue;
@@ -21,13 +24,22 @@ export function checkNoLostWrite(history: History, final: Map<string, Operation>
     if (kind === "c") {
       const count = acknowledged.filter((o) => o.kind === "incr").length;
       if (Number(value ?? 0) < count) {
-        return finding(PROMISE, `counter ${key} ends at ${value ?? "nil"} after ${count} acknowledged increments`, last);
+        return finding(
+          PROMISE,
+          `counter ${key} ends at ${value ?? "nil"} after ${count} acknowledged increments`,
+          last,
+        );
       }
     } else if (kind === "l") {
       for (const operation of acknowledged) {
         if (operation.kind !== "append") continue;
         if (!(value ?? "").includes(operation.value)) {
-          return finding(PROMISE, `an acknowledged token is missing at the end of ${key}`, operation, last);
+          return finding(
+            PROMISE,
+            `an acknowledged token is missing at the end of ${key}`,
+            operation,
+            last,
+          );
         }
       }
     } else if (kind === "r" || kind === "p" || kind === "h") {

@@ -89,7 +89,8 @@ export function checkRegister(promise: string, operations: Operation[]): Finding
   forward.sort((x, y) => x.minEnd - y.minEnd);
   let widest: Cluster | undefined;
   for (const cluster of forward) {
-    if (widest !== undefined && cluster.minEnd < widest.maxStart) return stale(promise, widest, cluster);
+    if (widest !== undefined && cluster.minEnd < widest.maxStart)
+      return stale(promise, widest, cluster);
     if (widest === undefined || cluster.maxStart > widest.maxStart) widest = cluster;
   }
   // No two forward zones overlap from here on, so the one that could hold a backward zone is the last to begin before it.
@@ -102,7 +103,8 @@ export function checkRegister(promise: string, operations: Operation[]): Finding
       else high = middle;
     }
     const holder = forward[low - 1];
-    if (holder !== undefined && cluster.minEnd < holder.maxStart) return stale(promise, holder, cluster);
+    if (holder !== undefined && cluster.minEnd < holder.maxStart)
+      return stale(promise, holder, cluster);
   }
   return checkOrders(promise, operations, clusters);
 }
@@ -117,7 +119,8 @@ function reads(operation: Operation): boolean {
 
 function stale(promise: string, x: Cluster, y: Cluster): Finding {
   const shown = [x.first, x.last, y.first, y.last].filter(
-    (operation, i, all): operation is Operation => operation !== undefined && all.indexOf(operation) === i,
+    (operation, i, all): operation is Operation =>
+      operation !== undefined && all.indexOf(operation) === i,
   );
   return finding(
     promise,
@@ -138,16 +141,34 @@ function checkOrders(
 ): Finding | undefined {
   const demanded = new Map<string, [Operation, Operation]>();
   const lastOf = new Map<number, { value: string; operation: Operation }>();
-  const demand = (before: string, after: string, x: Operation, y: Operation): Finding | undefined => {
+  const demand = (
+    before: string,
+    after: string,
+    x: Operation,
+    y: Operation,
+  ): Finding | undefined => {
     if (before === after) return undefined;
     const u = clusters.get(before)!;
     const v = clusters.get(after)!;
     if (v.minEnd < u.maxStart) {
-      return finding(promise, `${name(u)} came before ${name(v)} here, and must come after it`, x, y, ...[v.first, u.last].filter((o) => o !== undefined));
+      return finding(
+        promise,
+        `${name(u)} came before ${name(v)} here, and must come after it`,
+        x,
+        y,
+        ...[v.first, u.last].filter((o) => o !== undefined),
+      );
     }
     const back = demanded.get(`${after}>${before}`);
     if (back !== undefined) {
-      return finding(promise, `${name(u)} and ${name(v)} are seen in both orders`, x, y, back[0], back[1]);
+      return finding(
+        promise,
+        `${name(u)} and ${name(v)} are seen in both orders`,
+        x,
+        y,
+        back[0],
+        back[1],
+      );
     }
     demanded.set(`${before}>${after}`, [x, y]);
     return undefined;
@@ -159,7 +180,12 @@ function checkOrders(
     const before = lastOf.get(operation.session);
     if (before !== undefined) {
       if (operation.kind === "set" && before.value === operation.value) {
-        return finding(promise, "a connection read a value before it sent its write", before.operation, operation);
+        return finding(
+          promise,
+          "a connection read a value before it sent its write",
+          before.operation,
+          operation,
+        );
       }
       const found = demand(before.value, enters, before.operation, operation);
       if (found !== undefined) return found;

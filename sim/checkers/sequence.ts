@@ -45,15 +45,26 @@ export function checkAppends(
   for (const operation of operations) {
     if (operation.kind !== "get" || operation.outcome !== OK) continue;
     const text = operation.result ?? "";
-    if (text.length % tokenBytes !== 0) return finding(promise, "a value with a torn token", operation);
+    if (text.length % tokenBytes !== 0)
+      return finding(promise, "a value with a torn token", operation);
     if (text.length >= longest.length) {
       if (!text.startsWith(longest)) {
-        return finding(promise, "two reads that disagree on what came first", longestRead!, operation);
+        return finding(
+          promise,
+          "two reads that disagree on what came first",
+          longestRead!,
+          operation,
+        );
       }
       longest = text;
       longestRead = operation;
     } else if (!longest.startsWith(text)) {
-      return finding(promise, "two reads that disagree on what came first", longestRead!, operation);
+      return finding(
+        promise,
+        "two reads that disagree on what came first",
+        longestRead!,
+        operation,
+      );
     }
   }
   const placeOf = new Map<string, number>();
@@ -78,11 +89,21 @@ export function checkAppends(
       placeOf.delete(operation.value);
       if (seenAt !== undefined) {
         if (place !== undefined && place !== seenAt) {
-          return finding(promise, `told ${place}, but stands at ${seenAt}`, operation, longestRead!);
+          return finding(
+            promise,
+            `told ${place}, but stands at ${seenAt}`,
+            operation,
+            longestRead!,
+          );
         }
         place = seenAt;
       } else if (place !== undefined && place * tokenBytes <= longest.length) {
-        return finding(promise, `told ${place}, but another token stands there`, operation, longestRead!);
+        return finding(
+          promise,
+          `told ${place}, but another token stands there`,
+          operation,
+          longestRead!,
+        );
       }
     }
     steps.push({ operation, place, changes });
@@ -99,7 +120,12 @@ function checkSteps(promise: string, steps: Step[]): Finding | undefined {
     if (!step.changes || step.place === undefined) continue;
     const other = told.get(step.place);
     if (other !== undefined) {
-      return finding(promise, "two changes were told the same place", other.operation, step.operation);
+      return finding(
+        promise,
+        "two changes were told the same place",
+        other.operation,
+        step.operation,
+      );
     }
     told.set(step.place, step);
   }
@@ -124,11 +150,21 @@ function checkSteps(promise: string, steps: Step[]): Finding | undefined {
       continue;
     }
     if (known !== undefined && behind(step, known)) {
-      return finding(promise, "began after this had ended, but does not know of it", known.operation, step.operation);
+      return finding(
+        promise,
+        "began after this had ended, but does not know of it",
+        known.operation,
+        step.operation,
+      );
     }
     const before = step.operation.outcome === OK ? lastOf.get(step.operation.session) : undefined;
     if (before !== undefined && behind(step, before)) {
-      return finding(promise, "sent later on the same connection, but took effect earlier", before.operation, step.operation);
+      return finding(
+        promise,
+        "sent later on the same connection, but took effect earlier",
+        before.operation,
+        step.operation,
+      );
     }
     if (step.operation.outcome === OK) lastOf.set(step.operation.session, step);
     if (step.place > highest) highest = step.place;
@@ -144,7 +180,11 @@ function checkSteps(promise: string, steps: Step[]): Finding | undefined {
     while (fits < floors.length && floors[fits]! < place) fits++;
     if (fits < gaps) {
       const above = steps.find((step) => step.place !== undefined && step.place >= place)!;
-      return finding(promise, `place ${place} was taken by no change that was sent by then`, above.operation);
+      return finding(
+        promise,
+        `place ${place} was taken by no change that was sent by then`,
+        above.operation,
+      );
     }
   }
   // A known place must not be told before enough changes had been sent at all.
@@ -169,7 +209,11 @@ function checkFuture(promise: string, steps: Step[]): Finding | undefined {
       else high = middle;
     }
     if (low < step.place) {
-      return finding(promise, `knows of ${step.place} changes when only ${low} had been sent`, step.operation);
+      return finding(
+        promise,
+        `knows of ${step.place} changes when only ${low} had been sent`,
+        step.operation,
+      );
     }
   }
   return undefined;

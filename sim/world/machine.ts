@@ -228,8 +228,7 @@ export class Machine {
     this.runScheduled = false;
     flushEnds(this);
     const jitter = 0.5 + this.world.random.float();
-    this.busyUntil =
-      this.world.now + (TURN_MS + handed * EVENT_MS) * this.slowness * jitter;
+    this.busyUntil = this.world.now + (TURN_MS + handed * EVENT_MS) * this.slowness * jitter;
     this.schedule();
   }
 }

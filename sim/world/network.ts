@@ -82,7 +82,9 @@ export class Network {
     if (path.blocks > 0) return;
     for (const end of path.stalled.splice(0)) {
       // TCP sends again on its own clock, so each connection comes back at another time.
-      this.world.after(this.random.float() < 0.5 ? 0.1 : this.random.between(0, 200), () => end.pump());
+      this.world.after(this.random.float() < 0.5 ? 0.1 : this.random.between(0, 200), () =>
+        end.pump(),
+      );
     }
     for (const waiting of path.waiting.splice(0)) this.world.after(0.1, waiting);
   }
@@ -270,7 +272,11 @@ export class End {
       this.send(SEGMENT_FIN, NO_BYTES);
     }
     const incarnation = this.machine.incarnation;
-    const linger = abort ? 0 : this.network.random.chance(0.5) ? LINGER_MS : this.network.random.between(0, 2);
+    const linger = abort
+      ? 0
+      : this.network.random.chance(0.5)
+        ? LINGER_MS
+        : this.network.random.between(0, 2);
     this.network.world.after(linger, () => {
       if (this.machine.incarnation === incarnation) this.reportClosed();
     });
@@ -362,7 +368,12 @@ export class End {
       if (segment.what !== SEGMENT_RESET && !this.gone) to.resetBack();
       return;
     }
-    world.trace.foldBytes(world.now, 2 + segment.what, to.machine.index * 1024 + to.handle, segment.bytes);
+    world.trace.foldBytes(
+      world.now,
+      2 + segment.what,
+      to.machine.index * 1024 + to.handle,
+      segment.bytes,
+    );
     if (segment.what === SEGMENT_RESET) {
       to.held.length = 0;
       to.reportClosed();

@@ -50,7 +50,8 @@ function drawRegister(random: Random): Operation[] {
   }
   for (const operation of operations) {
     if (operation.kind === "get") {
-      operation.result = random.chance(0.2) || written.length === 0 ? undefined : random.pick(written);
+      operation.result =
+        random.chance(0.2) || written.length === 0 ? undefined : random.pick(written);
     }
   }
   return operations.sort((x, y) => x.invoked - y.invoked);
@@ -79,7 +80,10 @@ function bruteCounter(operations: Operation[]): boolean {
     if (found === certain) return true;
     for (const operation of operations) {
       if (used.has(operation)) continue;
-      if (operations.some((o) => !used.has(o) && o.outcome === OK && o.returned < operation.invoked)) continue;
+      if (
+        operations.some((o) => !used.has(o) && o.outcome === OK && o.returned < operation.invoked)
+      )
+        continue;
       const after = operation.kind === "incr" ? count + 1 : count;
       if (operation.outcome === OK && Number(operation.result) !== after) continue;
       used.add(operation);
@@ -131,8 +135,12 @@ describe("checkers", () => {
         op("get", "", "1", 4, 5),
       ]),
     ).toBeDefined();
-    expect(checkRegister("x", [op("get", "", "1", 0, 1), op("set", "1", undefined, 2, 3)])).toBeDefined();
-    expect(checkRegister("x", [op("set", "1", undefined, 0, 1), op("get", "", undefined, 2, 3)])).toBeDefined();
+    expect(
+      checkRegister("x", [op("get", "", "1", 0, 1), op("set", "1", undefined, 2, 3)]),
+    ).toBeDefined();
+    expect(
+      checkRegister("x", [op("set", "1", undefined, 0, 1), op("get", "", undefined, 2, 3)]),
+    ).toBeDefined();
   });
 
   it("register: a pipeline's read must see the write sent before it", () => {
@@ -151,11 +159,15 @@ describe("checkers", () => {
   it("appends: twice, lost, reordered", () => {
     const first = op("append", "tok001", "6", 0, 1);
     const second = op("append", "tok002", "12", 2, 3);
-    expect(checkAppends("x", [first, second, op("get", "", "tok001tok002", 4, 5)], 6)).toBeUndefined();
-    expect(checkAppends("x", [first, second, op("get", "", "tok002tok001", 4, 5)], 6)).toBeDefined();
+    expect(
+      checkAppends("x", [first, second, op("get", "", "tok001tok002", 4, 5)], 6),
+    ).toBeUndefined();
+    expect(
+      checkAppends("x", [first, second, op("get", "", "tok002tok001", 4, 5)], 6),
+    ).toBeDefined();
     expect(checkAppends("x", [first, second, op("get", "", "tok001", 4, 5)], 6)).toBeDefined();
-    expect(checkAppends("x", [first, second, op("get", "", "tok001tok001tok002", 4, 5)], 6)?.promise).toBe(
-      "exactly-once",
-    );
+    expect(
+      checkAppends("x", [first, second, op("get", "", "tok001tok001tok002", 4, 5)], 6)?.promise,
+    ).toBe("exactly-once");
   });
 });

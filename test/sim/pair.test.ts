@@ -23,7 +23,12 @@ beforeAll(async () => {
 
 afterAll(() => bundle.remove());
 
-async function farm(path: string, firstSeed: number, count: number, untilFailure: boolean): Promise<Totals> {
+async function farm(
+  path: string,
+  firstSeed: number,
+  count: number,
+  untilFailure: boolean,
+): Promise<Totals> {
   const totals = new Totals();
   await runFarm({
     bundlePath: path,
@@ -39,7 +44,10 @@ async function farm(path: string, firstSeed: number, count: number, untilFailure
 function report(failures: RunResult[]): string {
   return failures
     .slice(0, 5)
-    .map((f) => `seed ${f.seed}: ${f.violation!.promise}: ${f.violation!.what}\n  ${replayCommand(f.seed)}`)
+    .map(
+      (f) =>
+        `seed ${f.seed}: ${f.violation!.promise}: ${f.violation!.what}\n  ${replayCommand(f.seed)}`,
+    )
     .join("\n");
 }
 
@@ -68,7 +76,8 @@ describe("the pair in its virtual world", () => {
     expect(report(totals.failures)).toBe("");
     expect(totals.seeds).toBe(SEEDS);
     // A world in which little happens would prove little.
-    for (const kind of FAULT_KINDS) expect(totals.faults.get(kind) ?? 0, kind).toBeGreaterThan(SEEDS / 100);
+    for (const kind of FAULT_KINDS)
+      expect(totals.faults.get(kind) ?? 0, kind).toBeGreaterThan(SEEDS / 100);
     expect(totals.failovers).toBeGreaterThan(SEEDS / 2);
     expect(totals.acknowledgedWrites).toBeGreaterThan(SEEDS * 20);
     expect(totals.standbyReads).toBeGreaterThan(SEEDS * 5);
@@ -84,7 +93,9 @@ describe("every broken rule is caught", () => {
       const broken = await buildBundle(mutation);
       try {
         const totals = await farm(broken.path, 1, mutation.seedsMax, true);
-        expect(totals.failures.length, `not caught by ${mutation.seedsMax} seeds`).toBeGreaterThan(0);
+        expect(totals.failures.length, `not caught by ${mutation.seedsMax} seeds`).toBeGreaterThan(
+          0,
+        );
       } finally {
         broken.remove();
       }
