@@ -38,6 +38,8 @@ export interface ClientSession {
   sending: boolean;
   /** One was refused while later ones were open: nothing more is sent until those are known. */
   retreating: boolean;
+  /** Length of its last replies, a moving average. @unit bytes */
+  replyBytes: number;
 
   held: boolean;
   heldBefore: ClientSession | undefined;
@@ -91,6 +93,7 @@ export function createClientSession(
     epoch: 0,
     sending: false,
     retreating: false,
+    replyBytes: 0,
     held: false,
     heldBefore: undefined,
     heldAfter: undefined,

@@ -110,11 +110,15 @@ import { createTransaction, queueCommand } from "./transaction.js";
 const CLIENT_ROWS_MAX = 1024;
 /** Bytes of one client's waiting commands, beyond which its input is left in the network. */
 const CLIENT_WAITING_BYTES_MAX = 256 * 1024;
+/** Bytes of replies one client may have on their way, as far as its last ones tell. */
+const CLIENT_REPLY_BYTES_MAX = 4 * 1024 * 1024;
 /** Commands gathered in one chunk of memory. @unit bytes */
 const CHUNK_BYTES = 16 * 1024;
 const SPARE_CHUNKS_MAX = 64;
 /** A client's backlog is looked at after so many reply bytes. @unit bytes */
 const BACKLOG_CHECK_BYTES = 16 * 1024;
+/** A reply longer than its first window is given so many more ahead of what has come. */
+const LONG_REPLY_WINDOWS = 16;
 /** Fragments of large commands go out while a link holds less than this. @unit bytes */
 const LINK_LOW_BYTES = 128 * 1024;
 /** A server that refused is not asked again sooner. @unit ms */
@@ -363,6 +367,8 @@ export function createForwarder(
     const query = isQuery(row);
     const length = lengthOf(row);
     if (client.open > 0) {
+      // Replies as long as its last ones: no more of them at a time than a client is worth.
+      if (client.open * client.replyBytes > CLIENT_REPLY_BYTES_MAX) return PLACE_OWN_ORDER;
       const server = client.server;
       if (client.epoch !== epoch || (query ? !mayRead(server) : server !== primary)) {
         return PLACE_OWN_ORDER;
@@ -1162,7 +1168,13 @@ export function createForwarder(
       passedEpoch = epoch;
       events.onFirstPassed(epoch);
     }
-    if (client.head !== row && client.retreating) giveUpBefore(client, row);
+    if (client.head !== row && client.retreating && !staysInOrder(client, row)) {
+      // A read that was run before an earlier command of its connection is run again after that.
+      if ((flags & FLAG_MORE) !== 0) sendAbort(server, id);
+      takeBack(client, row, now);
+      if (client.open === 0) endRetreat(client);
+      return;
+    }
     if ((flags & FLAG_MORE) !== 0) {
       partOfReply(client, row, bytes, start, end, now);
       return;
@@ -1171,7 +1183,7 @@ export function createForwarder(
       // The common case: whole, and the head's.
       count.outcomeUnknown += outcome === OUTCOME_UNKNOWN ? 1 : 0;
       dequeue(client);
-      answered(client, row, server, now);
+      answered(client, row, server, end - start, now);
       if (outcome === OUTCOME_ANSWER) {
         deliver(client, table.clientId[row], outcome, bytes, start, end, false);
       } else {
@@ -1186,12 +1198,22 @@ export function createForwarder(
   }
 
   /** Accounts for an answered row; it is still in use. */
-  function answered(client: ClientSession, row: number, server: number, now: number): void {
+  function answered(
+    client: ClientSession,
+    row: number,
+    server: number,
+    replyBytes: number,
+    now: number,
+  ): void {
     leaveServer(row);
+    client.replyBytes += (replyBytes - client.replyBytes) / 4;
     table.unbind(row);
     client.open--;
     if (client.open === 0) client.retreating = false;
-    if (isQuery(row)) target.completed(server, now - table.sentAt[row], table.ahead[row], now);
+    // A reply in parts took as long as its client did, which says nothing of the server.
+    if (state[row] === ROW_OPEN && isQuery(row)) {
+      target.completed(server, now - table.sentAt[row], table.ahead[row], now);
+    }
   }
 
   /** What an answer makes possible: the next in line, the client's waiting commands, other clients'. */
@@ -1240,17 +1262,46 @@ export function createForwarder(
     return true;
   }
 
-  /** A later command has been run: those before it that were refused can no longer be asked in order. */
-  function giveUpBefore(client: ClientSession, row: number): void {
+  /**
+   * A command was run while earlier ones of its connection had been refused. If it is a write, those it
+   * must not precede are given up, because they can no longer be asked in order.
+   * @returns false when it is a read: it can be asked again in its place
+   */
+  function staysInOrder(client: ClientSession, row: number): boolean {
     let at = client.head;
+    let waits = false;
     while (at !== row) {
-      if (state[at] === ROW_WAITING) {
+      if (state[at] === ROW_WAITING) waits = true;
+      at = next[at];
+    }
+    if (!waits) return true;
+    if ((table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) return false;
+    laterWrites.clear();
+    laterWrites.add(table.chunk[row]!.bytes, commandStart(row), table.end[row]);
+    at = client.head;
+    while (at !== row) {
+      if (state[at] === ROW_WAITING && mustPrecede(at)) {
         unwait(client, at);
         giveUp(client, at, "the server refused it and has run a later command of this connection");
       }
       at = next[at];
     }
     drainHead(client);
+    return true;
+  }
+
+  /** Whether a waiting row is of no use behind the writes in the filter. */
+  function mustPrecede(row: number): boolean {
+    return (
+      (table.flags[row] & FLAG_CLASS_MASK) !== CLASS_QUERY ||
+      laterWrites.mayMeet(table.chunk[row]!.bytes, commandStart(row), table.end[row])
+    );
+  }
+
+  /** Where the RESP command begins, behind a session prefix. */
+  function commandStart(row: number): number {
+    const named = (table.flags[row] & FLAG_SESSION) !== 0;
+    return named ? table.start[row] + SESSION_PREFIX_BYTES : table.start[row];
   }
 
   function deliverUnknown(
@@ -1278,8 +1329,14 @@ export function createForwarder(
     end: number,
     now: number,
   ): void {
-    state[row] = ROW_REPLYING;
-    const length = end - start;
+    let length = end - start;
+    if (state[row] !== ROW_REPLYING) {
+      state[row] = ROW_REPLYING;
+      // One round trip for every window would make a long reply slow.
+      if (!client.choked && keptReplyBytes + outTotal < limits.clientOutTotalBytes >> 1) {
+        length += LONG_REPLY_WINDOWS * replyWindow;
+      }
+    }
     if (table.streaming[row] !== 0) {
       deliver(client, table.clientId[row], OUTCOME_ANSWER, bytes, start, end, true);
     } else {
@@ -1344,7 +1401,7 @@ export function createForwarder(
     end: number,
     now: number,
   ): void {
-    answered(client, row, server, now);
+    answered(client, row, server, table.replyLength[row] + end - start, now);
     if (table.streaming[row] !== 0) {
       dequeue(client);
       deliver(client, table.clientId[row], outcome, bytes, start, end, false);
@@ -1394,9 +1451,15 @@ export function createForwarder(
       return;
     }
     takeBack(client, row, now);
-    client.retreating = client.open > 0;
-    if (!client.retreating) hold.add(client);
+    client.retreating = true;
+    if (client.open === 0) endRetreat(client);
     if (draining) lookAtDrain();
+  }
+
+  /** All that was open when one was refused is known: from here on it is asked again. */
+  function endRetreat(client: ClientSession): void {
+    client.retreating = false;
+    if (!client.choked) hold.add(client);
   }
 
   /** An open row waits again, in its old place. */
@@ -1558,8 +1621,7 @@ export function createForwarder(
       const isRead = (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY;
       const chunk = table.chunk[row];
       if (chunk === undefined || table.asked[row] === 0) continue;
-      const from =
-        table.start[row] + ((table.flags[row] & FLAG_SESSION) === 0 ? 0 : SESSION_PREFIX_BYTES);
+      const from = commandStart(row);
       const waits = state[row] === ROW_WAITING;
       if (isRead || waits) {
         if (!anyLater || state[row] === ROW_DONE) continue;

@@ -341,6 +341,37 @@ describe("holding and giving up", () => {
     expect(w.link(0).arrived.length).toBe(2);
   });
 
+  test("a read that was run behind a refused one is asked again behind it, without an error", () => {
+    const w = world();
+    const c = w.open();
+    w.setRoute({ readable: [true, false] });
+    w.send(c, resp("GET", "x"), resp("GET", "x"), resp("GET", "y"));
+    w.refuse(0, 1, "too many replies wait");
+    w.reply(0, 2, "$1\r\n1\r\n");
+    w.reply(0, 3, "$100\r\n1", OUTCOME_ANSWER | FLAG_MORE);
+    expect(w.link(0).aborted).toEqual([3]);
+    expect(c.received).toBe("");
+    w.tick(3);
+    expect(names(w.link(0)).slice(3)).toEqual(["GET x", "GET x", "GET y"]);
+    for (const a of w.link(0).arrived.slice(3)) w.reply(0, a.id, `$1\r\n${a.id}\r\n`);
+    expect(c.received).toBe("$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n");
+  });
+
+  test("a refused read is asked again behind a write that was run, if it cannot see it", () => {
+    const w = world();
+    const c = w.open();
+    w.setRoute({ readable: [true, false] });
+    w.send(c, resp("GET", "x"), resp("GET", "y"), resp("SET", "x", "2"));
+    w.refuse(0, 1);
+    w.refuse(0, 2);
+    w.reply(0, 3, "+OK\r\n");
+    expect(c.received).toMatch(/^-CLUSTERDOWN [^\r]*\r\n$/);
+    w.tick(3);
+    expect(names(w.link(0)).slice(3)).toEqual(["GET y"]);
+    w.reply(0, 4, "$1\r\ny\r\n");
+    expect(c.received).toMatch(/\r\n\$1\r\ny\r\n\+OK\r\n$/);
+  });
+
   test("a server that goes on refusing is given up with its words", () => {
     const w = world();
     const c = w.open();
@@ -682,7 +713,8 @@ describe("large commands and replies", () => {
     w.send(c, resp("GET", "x"), resp("GET", "y"));
     w.reply(0, 1, "$10\r\n01234", OUTCOME_ANSWER | FLAG_MORE);
     expect(c.received).toBe("");
-    expect(w.link(0).credits).toEqual([{ id: 1, bytes: 10 }]);
+    // What has come, and sixteen windows more because the reply is a long one.
+    expect(w.link(0).credits).toEqual([{ id: 1, bytes: 10 + 16 * 16384 }]);
     // The next reply may come while this one waits for credit.
     w.reply(0, 2, "$1\r\ny\r\n");
     expect(c.received).toBe("");
