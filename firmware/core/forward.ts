@@ -367,9 +367,9 @@ export function createForwarder(
     const query = isQuery(row);
     const length = lengthOf(row);
     if (client.open > 0) {
+      const server = client.server;
       // Replies as long as its last ones: no more of them at a time than a client is worth.
       if (client.open * client.replyBytes > CLIENT_REPLY_BYTES_MAX) return PLACE_OWN_ORDER;
-      const server = client.server;
       if (client.epoch !== epoch || (query ? !mayRead(server) : server !== primary)) {
         return PLACE_OWN_ORDER;
       }
