@@ -16,7 +16,9 @@ export interface Mutation {
 
 const PAIR = "firmware/core/pair.ts";
 const CONTROLLER = "firmware/core/controller.ts";
-const FORWARD = "firmware/core/forward.ts";
+const DISPATCH = "firmware/core/dispatch.ts";
+const REPLIES = "firmware/core/server-replies.ts";
+const RETREAT = "firmware/core/retreat.ts";
 const AGENT = "agent/core/agent.ts";
 const ROLES = "agent/core/roles.ts";
 const SESSION = "agent/core/session.ts";
@@ -79,23 +81,23 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "order: while a connection has unanswered commands, all its commands go to that one server",
     edits: [
       {
-        file: FORWARD,
-        find: "    if (client.open > 0) {\n      const server = client.server;",
-        replace: "    if (client.open > 0 && !query) {\n      const server = client.server;",
+        file: DISPATCH,
+        find: "  if (client.open > 0) {\n    const server = client.server;",
+        replace: "  if (client.open > 0 && !query) {\n    const server = client.server;",
       },
       {
-        file: FORWARD,
-        find: "    if (client.head !== row && !mayOvertake(client, row)) {",
-        replace: "    if (client.rows < 0) {",
+        file: REPLIES,
+        find: "  if (client.head !== row && !mayOvertake(traffic, client, row)) {",
+        replace: "  if (client.rows < 0) {",
       },
       {
-        file: FORWARD,
-        find: '    assert(inFlightAt[server] === 0, "nothing is left at a server that was left");\n',
+        file: RETREAT,
+        find: '  assert(traffic.inFlightAt[server] === 0, "nothing is left at a server that was left");\n',
         replace: "",
       },
       {
-        file: FORWARD,
-        find: '    assert(client.open === 0, "a client that was taken back has nothing open");\n',
+        file: RETREAT,
+        find: '  assert(client.open === 0, "a client that was taken back has nothing open");\n',
         replace: "",
       },
     ],
@@ -106,14 +108,14 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "G3: a reply passes only in the record's epoch; G5: take-back only until the first has passed",
     edits: [
       {
-        file: FORWARD,
-        find: "    if (decidedIn === epoch) return true;\n    return server === primary && decidedIn >= reign && decidedIn < epoch;",
-        replace: "    return true;",
+        file: REPLIES,
+        find: "  if (decidedIn === traffic.epoch) return true;\n  return server === traffic.primary && decidedIn >= traffic.reign && decidedIn < traffic.epoch;",
+        replace: "  return true;",
       },
       {
-        file: FORWARD,
-        find: "if (!routeOpen && passedEpoch !== epoch && (flags & OUTCOME_MASK) !== OUTCOME_REFUSED) {",
-        replace: "if (epoch < 0) {",
+        file: REPLIES,
+        find: "    !traffic.routeOpen &&\n    traffic.passedEpoch !== traffic.epoch &&",
+        replace: "    traffic.epoch < 0 &&",
       },
       {
         file: CONTROLLER,
@@ -153,9 +155,9 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "exactly once: a write is asked again under the same number",
     edits: [
       {
-        file: FORWARD,
-        find: "    if ((table.flags[row] & FLAG_SESSION) !== 0) return;\n    const old",
-        replace: "    if (row >= 0) return;\n    const old",
+        file: RETREAT,
+        find: "  if ((table.flags[row] & FLAG_SESSION) !== 0) return;\n  const old",
+        replace: "  if (row >= 0) return;\n  const old",
       },
     ],
     seedsMax: 100,

@@ -24,6 +24,8 @@ export const ROW_REPLYING = 4;
 export const ROW_DONE = 5;
 
 export const NO_ROW = -1;
+/** Connection of a row whose client is gone. */
+export const CLIENT_GONE = -1;
 
 export interface InFlight {
   capacity: number;
@@ -46,7 +48,7 @@ export interface InFlight {
   mayBeDone: Uint8Array;
   /** The client's own id (native clients). */
   clientId: Uint32Array;
-  /** Client's connection; -1: gone. */
+  /** Client's connection, or CLIENT_GONE. */
   client: Int32Array;
   next: Int32Array;
   /** Payload is chunk.bytes[start..end); 8 bytes before start are room for the header. */

@@ -1,0 +1,269 @@
+/**
+ * What the forward path knows: the commands it holds, their clients, the links, the route, and its counters.
+ *
+ * One object, made once and handed to every part of the path; it has no behaviour of its own. The parts:
+ *
+ *     forward.ts         the surface: route, links, clients' connections, time
+ *     client-intake.ts   how much of what a client sends is taken
+ *     client-commands.ts one command: sent, queued, gathered, answered here or refused
+ *     dispatch.ts        which server gets it, and the sending
+ *     server-replies.ts  which reply may pass, and what it makes possible
+ *     retreat.ts         what is asked again, and in which order
+ *     local-answers.ts   what the controller answers itself
+ *     client-output.ts   what goes to a client; the end of its connection
+ *     client-queue.ts    the chain of a client's rows
+ */
+import { makeSink } from "../../protocol/resp.js";
+import type { ByteSink, RespLimits } from "../../protocol/resp.js";
+import type { ServerIndex } from "../../protocol/record.js";
+import type { ClientSession } from "./client-session.js";
+import { createCommandBytes } from "./command-bytes.js";
+import type { CommandBytes } from "./command-bytes.js";
+import type { CoreConfig } from "./config.js";
+import type { ConnectionHost } from "./connection-commands.js";
+import { createHoldQueue } from "./hold-queue.js";
+import type { HoldQueue } from "./hold-queue.js";
+import { createInFlight } from "./in-flight.js";
+import type { InFlight } from "./in-flight.js";
+import type { Limits } from "./limits.js";
+import { createLaterWrites } from "./pipeline-order.js";
+import type { LaterWrites } from "./pipeline-order.js";
+import type { ControllerPorts, ForwardEvents } from "./ports.js";
+import { createTargetServer } from "./target-server.js";
+import type { TargetServer } from "./target-server.js";
+
+/** Commands gathered in one chunk of memory. @unit bytes */
+const CHUNK_BYTES = 16 * 1024;
+const SPARE_CHUNKS_MAX = 64;
+/** What a command may have beside its value. @unit bytes */
+const COMMAND_OVERHEAD_BYTES = 64 * 1024;
+const ARGS_MAX = 1024 * 1024;
+const INLINE_BYTES_MAX = 64 * 1024;
+/** A command's memory in the parser that is kept for the next one. @unit bytes */
+const KEPT_BYTES_MAX = 256 * 1024;
+
+export interface ForwardCounters {
+  /** Commands of clients, by kind. */
+  reads: number;
+  writes: number;
+  local: number;
+  /** Replies not passed on (G3). */
+  dropped: number;
+  askedAgain: number;
+  busy: number;
+  gaveUp: number;
+  outcomeUnknown: number;
+  /** Reads sent to each server. */
+  readsTo: [number, number];
+  clients: number;
+  clientsRefused: number;
+  clientsClosedSlow: number;
+  held: number;
+  heldBytes: number;
+  memoryBytes: number;
+}
+
+/** A reply that came while a record was written to flash. */
+export interface StashedReply {
+  server: ServerIndex;
+  flags: number;
+  id: number;
+  bytes: Uint8Array;
+  epoch: number;
+}
+
+export interface Traffic {
+  // What never changes.
+  config: CoreConfig;
+  ports: ControllerPorts;
+  events: ForwardEvents;
+  limits: Limits;
+  holdMs: number;
+  idMax: number;
+  inFlightMax: number;
+  replyWindow: number;
+  commandBytesMax: number;
+  /** A reply up to this is made whole here, so that a lost link does not cut it; a longer one is streamed. */
+  replyKeptMax: number;
+  /** Half-sent commands, of all clients together. @unit bytes */
+  intakeMax: number;
+  /** Rows kept free: below this nobody's input is taken, above twice as many it is taken again. */
+  rowsReserved: number;
+  respLimits: RespLimits;
+  connectionHost: ConnectionHost;
+
+  table: InFlight;
+  hold: HoldQueue;
+  readBytes: CommandBytes;
+  writeBytes: CommandBytes;
+  target: TargetServer;
+  laterWrites: LaterWrites;
+  /** By connection. */
+  clients: (ClientSession | undefined)[];
+  /** Room for frame headers made here. */
+  scratch: Uint8Array;
+  localSink: ByteSink;
+  /** Time of the event that is being handled, for what native clients cause. */
+  currentTime: number;
+
+  // The route, copied: the control path may change its own object.
+  routeOpen: boolean;
+  epoch: number;
+  primary: number;
+  readable: [boolean, boolean];
+  why: string;
+  hasRoute: boolean;
+  /** Epoch since which the primary has been primary without a break. */
+  reign: number;
+  /** The last epoch of which a reply has passed (G5). */
+  passedEpoch: number;
+  /** Since when no server takes writes, reads; negative: one does. */
+  writesDownSince: number;
+  readsDownSince: number;
+
+  // The links, by server.
+  /** Connection; negative: none. */
+  linkOf: Int32Array;
+  linkPayloadMax: Int32Array;
+  windowBytes: Float64Array;
+  windowUsed: Float64Array;
+  inFlightAt: Int32Array;
+  /** Epoch in which the replies on this link are decided. */
+  replyEpoch: Float64Array;
+  refusedUntil: Float64Array;
+  reportedUs: Float64Array;
+  /** Commands of which some fragments are sent, in turn. */
+  sendingRows: number[][];
+
+  // The controller's session at the servers.
+  sessionId: Uint8Array;
+  nextId: number;
+  /** Ids are used up: nothing new is sent until they begin again. */
+  draining: boolean;
+  idsToldUsedUp: boolean;
+
+  stash: StashedReply[];
+  stashBytes: number;
+  chokedClients: ClientSession[];
+  /** Clients whose input waits for room in the table, in turn. */
+  thirstyClients: ClientSession[];
+  /** Reply bytes that clients have left unread, as far as looked at. */
+  outTotal: number;
+  keptReplyBytes: number;
+  intakeTotal: number;
+  count: ForwardCounters;
+}
+
+function rowsFor(inFlightMax: number): number {
+  let rows = 64;
+  while (rows < inFlightMax * 4) rows *= 2;
+  return rows;
+}
+
+export function createTraffic(
+  config: CoreConfig,
+  ports: ControllerPorts,
+  events: ForwardEvents,
+): Traffic {
+  const limits = config.limits;
+  const commandBytesMax = limits.valueBytesMax + COMMAND_OVERHEAD_BYTES;
+  const table = createInFlight(rowsFor(limits.inFlightMax));
+  const clients: (ClientSession | undefined)[] = [];
+  const respLimits: RespLimits = {
+    argsMax: ARGS_MAX,
+    bulkBytesMax: limits.valueBytesMax,
+    commandBytesMax: commandBytesMax,
+    inlineBytesMax: INLINE_BYTES_MAX,
+    keptBytesMax: KEPT_BYTES_MAX,
+  };
+  const linkOf = new Int32Array(2);
+  linkOf[0] = -1;
+  linkOf[1] = -1;
+
+  function allClients(): ClientSession[] {
+    const all: ClientSession[] = [];
+    for (let i = 0; i < clients.length; i++) {
+      const client = clients[i];
+      if (client !== undefined && !client.closed) all.push(client);
+    }
+    return all;
+  }
+
+  return {
+    config: config,
+    ports: ports,
+    events: events,
+    limits: limits,
+    holdMs: config.timings.holdMs,
+    idMax: config.idMax,
+    inFlightMax: limits.inFlightMax,
+    replyWindow: limits.replyWindowBytes,
+    commandBytesMax: commandBytesMax,
+    replyKeptMax: limits.valueBytesMax + COMMAND_OVERHEAD_BYTES,
+    intakeMax: limits.clientOutTotalBytes,
+    rowsReserved: (table.capacity >> 7) + 1,
+    respLimits: respLimits,
+    connectionHost: {
+      password: config.clientPassword,
+      valueBytesMax: limits.valueBytesMax,
+      clients: allClients,
+    },
+    table: table,
+    hold: createHoldQueue(table.capacity - 2 * limits.inFlightMax, limits.heldBytesMax),
+    readBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
+    writeBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
+    target: createTargetServer(config.balancing),
+    laterWrites: createLaterWrites(respLimits),
+    clients: clients,
+    scratch: new Uint8Array(64),
+    localSink: makeSink(1024),
+    currentTime: 0,
+    routeOpen: false,
+    epoch: 0,
+    primary: 0,
+    readable: [false, false],
+    why: "the controller has just started",
+    hasRoute: false,
+    reign: 0,
+    passedEpoch: 0,
+    writesDownSince: 0,
+    readsDownSince: 0,
+    linkOf: linkOf,
+    linkPayloadMax: new Int32Array(2),
+    windowBytes: new Float64Array(2),
+    windowUsed: new Float64Array(2),
+    inFlightAt: new Int32Array(2),
+    replyEpoch: new Float64Array(2),
+    refusedUntil: new Float64Array(2),
+    reportedUs: new Float64Array(2),
+    sendingRows: [[], []],
+    sessionId: new Uint8Array(8),
+    nextId: 1,
+    draining: false,
+    idsToldUsedUp: false,
+    stash: [],
+    stashBytes: 0,
+    chokedClients: [],
+    thirstyClients: [],
+    outTotal: 0,
+    keptReplyBytes: 0,
+    intakeTotal: 0,
+    count: {
+      reads: 0,
+      writes: 0,
+      local: 0,
+      dropped: 0,
+      askedAgain: 0,
+      busy: 0,
+      gaveUp: 0,
+      outcomeUnknown: 0,
+      readsTo: [0, 0],
+      clients: 0,
+      clientsRefused: 0,
+      clientsClosedSlow: 0,
+      held: 0,
+      heldBytes: 0,
+      memoryBytes: 0,
+    },
+  };
+}
