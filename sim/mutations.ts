@@ -114,8 +114,8 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: REPLIES,
-        find: "    !traffic.routeOpen &&\n    traffic.passedEpoch !== traffic.epoch &&",
-        replace: "    traffic.epoch < 0 &&",
+        find: "if (!traffic.routeOpen && traffic.passedEpoch !== traffic.epoch) {",
+        replace: "if (traffic.epoch < 0) {",
       },
       {
         file: CONTROLLER,

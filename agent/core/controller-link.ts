@@ -495,11 +495,16 @@ export class ControllerLink {
       return;
     }
     const { limits } = this.config;
+    // A write is never refused for a moment: a later one of its connection, on its way already, would be run before it.
+    // The link is dropped instead, and everything is asked again in order.
+    const reads = isQuery && (flags & FLAG_TXN) === 0;
+    const factor = reads ? 1 : 2;
     if (
-      release.heldBytes > limits.heldReplyBytesMax ||
-      release.waiting() >= limits.heldRepliesMax
+      release.heldBytes > factor * limits.heldReplyBytesMax ||
+      release.waiting() >= factor * limits.heldRepliesMax
     ) {
-      this.refuse(id, ordered, REFUSED_BUSY, "too many replies wait");
+      if (reads) this.refuse(id, ordered, REFUSED_BUSY, "too many replies wait");
+      else this.fault("too many replies of writes wait");
       return;
     }
     let at = start;

@@ -204,6 +204,7 @@ export function forget(traffic: Traffic, client: ClientSession): void {
   client.tail = NO_ROW;
   client.rows = 0;
   client.open = 0;
+  client.openReads = 0;
   client.firstWaiting = NO_ROW;
   traffic.intakeTotal -= client.intakeBytes;
   client.intakeBytes = 0;

@@ -29,9 +29,18 @@ export function enqueue(traffic: Traffic, client: ClientSession, row: number): v
 export function dequeue(traffic: Traffic, client: ClientSession): void {
   const next = traffic.table.next;
   const row = client.head;
+  closeRead(traffic, client, row);
   client.head = next[row];
   if (client.head === NO_ROW) client.tail = NO_ROW;
   client.rows--;
+}
+
+/** Writes behind this row need no longer wait for it, if it is a read. */
+export function closeRead(traffic: Traffic, client: ClientSession, row: number): void {
+  const readOpen = traffic.table.readOpen;
+  if (readOpen[row] === 0) return;
+  readOpen[row] = 0;
+  client.openReads--;
 }
 
 export function release(traffic: Traffic, row: number): void {
@@ -98,6 +107,12 @@ export function lengthOf(traffic: Traffic, row: number): number {
   return table.end[row] - table.start[row];
 }
 
+/** Changes nothing, wherever it must be read. */
+export function isRead(traffic: Traffic, row: number): boolean {
+  return (traffic.table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY;
+}
+
+/** A read that either server may answer. */
 export function isQuery(traffic: Traffic, row: number): boolean {
   const table = traffic.table;
   return (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY && table.primaryOnly[row] === 0;

@@ -34,6 +34,8 @@ export interface ClientSession {
   open: number;
   server: number;
   epoch: number;
+  /** Reads that were sent and whose answers have not left. */
+  openReads: number;
   /** The last one sent is not whole at the server yet. */
   sending: boolean;
   /** One was refused while later ones were open: nothing more is sent until those are known. */
@@ -91,6 +93,7 @@ export function createClientSession(
     open: 0,
     server: 0,
     epoch: 0,
+    openReads: 0,
     sending: false,
     retreating: false,
     replyBytes: 0,

@@ -19,9 +19,10 @@ import {
   writeHeader,
   writeU32,
 } from "../../protocol/frame.js";
-import { isQuery, lengthOf, unwait } from "./client-queue.js";
+import { commandStart, isQuery, isRead, lengthOf, unwait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { NO_ROW, ROW_OPEN, ROW_SENDING } from "./in-flight.js";
+import { KEY_UNKNOWN } from "./pipeline-order.js";
 import type { Traffic } from "./traffic.js";
 
 /** What place() says instead of a server: after the open commands of its own connection, or when somebody can. */
@@ -31,6 +32,8 @@ export const PLACE_HELD = -2;
 export const REFUSED_PAUSE_MS = 2;
 /** Bytes of replies one client may have on their way, as far as its last ones tell. */
 const CLIENT_REPLY_BYTES_MAX = 4 * 1024 * 1024;
+/** Rows of its connection before a write that are looked at for reads it may meet. */
+const LOOK_BACK_ROWS = 128;
 /** Fragments of large commands go out while a link holds less than this. @unit bytes */
 const LINK_LOW_BYTES = 128 * 1024;
 
@@ -56,6 +59,30 @@ function hasRoom(traffic: Traffic, server: number, length: number): boolean {
   );
 }
 
+/** A write waits for the reads before it that it meets (pipeline-order.ts), or that are too many to look at. */
+function meetsOpenRead(traffic: Traffic, client: ClientSession, row: number): boolean {
+  const table = traffic.table;
+  const order = traffic.order;
+  let taken = false;
+  let left = LOOK_BACK_ROWS;
+  for (let at = client.head; at !== row; at = table.next[at]) {
+    if (left === 0) return true;
+    left--;
+    if (table.readOpen[at] === 0) continue;
+    if (!taken) {
+      order.takeWrite(table.chunk[row]!.bytes, commandStart(traffic, row), table.end[row]);
+      taken = true;
+    }
+    let key = table.readKey[at];
+    if (key === KEY_UNKNOWN) {
+      key = order.keyOf(table.chunk[at]!.bytes, commandStart(traffic, at), table.end[at]);
+      table.readKey[at] = key;
+    }
+    if (order.meets(key)) return true;
+  }
+  return false;
+}
+
 /** @returns the server for a waiting row, or PLACE_* */
 export function place(traffic: Traffic, client: ClientSession, row: number, now: number): number {
   const table = traffic.table;
@@ -70,6 +97,9 @@ export function place(traffic: Traffic, client: ClientSession, row: number, now:
       client.epoch !== traffic.epoch ||
       (query ? !mayRead(traffic, server) : server !== traffic.primary)
     ) {
+      return PLACE_OWN_ORDER;
+    }
+    if (client.openReads > 0 && !isRead(traffic, row) && meetsOpenRead(traffic, client, row)) {
       return PLACE_OWN_ORDER;
     }
     if (!traffic.routeOpen || !linked(traffic, server) || now < traffic.refusedUntil[server])
@@ -167,7 +197,11 @@ export function send(
     client.epoch = traffic.epoch;
   }
   client.open++;
-  if (isQuery(traffic, row)) traffic.count.readsTo[server]++;
+  if (isRead(traffic, row)) {
+    table.readOpen[row] = 1;
+    client.openReads++;
+    if (table.primaryOnly[row] === 0) traffic.count.readsTo[server]++;
+  }
   const bytes = table.chunk[row]!.bytes;
   if (length <= traffic.linkPayloadMax[server]) {
     state[row] = ROW_OPEN;

@@ -46,6 +46,10 @@ export interface InFlight {
   asked: Uint8Array;
   /** It may have been done: it was lost with a server that may have run it. */
   mayBeDone: Uint8Array;
+  /** A read that was sent and whose answer has not left: later writes of its keys wait for it. */
+  readOpen: Uint8Array;
+  /** Hash of the key it reads (pipeline-order.ts), once a write had to know. */
+  readKey: Int32Array;
   /** The client's own id (native clients). */
   clientId: Uint32Array;
   /** Client's connection, or CLIENT_GONE. */
@@ -100,6 +104,8 @@ export function createInFlight(capacity: number): InFlight {
     table.asked[row] = 0;
     table.named[row] = 0;
     table.mayBeDone[row] = 0;
+    table.readOpen[row] = 0;
+    table.readKey[row] = 0;
     table.next[row] = NO_ROW;
     table.heldSince[row] = -1;
     table.creditOwed[row] = 0;
@@ -149,6 +155,8 @@ export function createInFlight(capacity: number): InFlight {
     primaryOnly: new Uint8Array(capacity),
     asked: new Uint8Array(capacity),
     mayBeDone: new Uint8Array(capacity),
+    readOpen: new Uint8Array(capacity),
+    readKey: new Int32Array(capacity),
     clientId: new Uint32Array(capacity),
     client: new Int32Array(capacity),
     next: new Int32Array(capacity),

@@ -3,7 +3,8 @@
  *
  * Every asking has an id of its own, so an answer to the first can never be taken for the second's. A write keeps
  * its number, which is the id of its first asking: asked again it carries the number in a session prefix, so
- * that it is not run twice. What can no longer be asked in its order (pipeline-order.ts) is given up.
+ * that it is not run twice. A read can always be asked again in its place, because no write that it meets was sent
+ * behind it (pipeline-order.ts); a refused write too, because a server that has refused one runs none behind it.
  */
 import {
   CLASS_QUERY,
@@ -17,8 +18,9 @@ import {
 import { assert } from "./assert.js";
 import { closeClient, drainHead } from "./client-output.js";
 import {
-  commandStart,
+  closeRead,
   dropReply,
+  isRead,
   lengthOf,
   release,
   unwait,
@@ -39,8 +41,8 @@ import { giveUp } from "./local-answers.js";
 import type { Traffic } from "./traffic.js";
 
 /**
- * A command was run while earlier ones of its connection had been refused. If it is a write, those it
- * must not precede are given up, because they can no longer be asked in order.
+ * A command was run while earlier ones of its connection had been refused. If it is a write, the writes before it are
+ * given up, because they can no longer be asked in order; the reads before it cannot see it (pipeline-order.ts).
  * @returns false when it is a read: it can be asked again in its place
  */
 export function staysInOrder(traffic: Traffic, client: ClientSession, row: number): boolean {
@@ -54,12 +56,10 @@ export function staysInOrder(traffic: Traffic, client: ClientSession, row: numbe
     at = next[at];
   }
   if (!waits) return true;
-  if ((table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY) return false;
-  traffic.laterWrites.clear();
-  traffic.laterWrites.add(table.chunk[row]!.bytes, commandStart(traffic, row), table.end[row]);
+  if (isRead(traffic, row)) return false;
   at = client.head;
   while (at !== row) {
-    if (state[at] === ROW_WAITING && mustPrecede(traffic, at)) {
+    if (state[at] === ROW_WAITING && !isRead(traffic, at)) {
       unwait(traffic, client, at);
       giveUp(
         traffic,
@@ -72,15 +72,6 @@ export function staysInOrder(traffic: Traffic, client: ClientSession, row: numbe
   }
   drainHead(traffic, client);
   return true;
-}
-
-/** Whether a waiting row is of no use behind the writes in the filter. */
-function mustPrecede(traffic: Traffic, row: number): boolean {
-  const table = traffic.table;
-  return (
-    (table.flags[row] & FLAG_CLASS_MASK) !== CLASS_QUERY ||
-    traffic.laterWrites.mayMeet(table.chunk[row]!.bytes, commandStart(traffic, row), table.end[row])
-  );
 }
 
 /** All that was open when one was refused is known: from here on it is asked again. */
@@ -103,6 +94,7 @@ export function takeOff(traffic: Traffic, client: ClientSession, row: number): v
   const table = traffic.table;
   leaveServer(traffic, row);
   client.open--;
+  closeRead(traffic, client, row);
   dropReply(traffic, row);
   table.creditOwed[row] = 0;
   table.unbind(row);
@@ -132,50 +124,9 @@ function nameNumber(traffic: Traffic, row: number): void {
   table.named[row] = 1;
 }
 
-/**
- * Ends what can no longer be asked in its order: a read before a later write of this connection that may have
- * been run and may touch its key, and a refused write before any such write.
- */
-function endOutOfOrder(traffic: Traffic, client: ClientSession): void {
-  const table = traffic.table;
-  const state = table.state;
-  const next = table.next;
-  const rows: number[] = [];
-  for (let row = client.head; row !== NO_ROW; row = next[row]) rows.push(row);
-  let anyLater = false;
-  for (let i = rows.length - 1; i >= 0; i--) {
-    const row = rows[i];
-    const isRead = (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY;
-    const chunk = table.chunk[row];
-    if (chunk === undefined || table.asked[row] === 0) continue;
-    const from = commandStart(traffic, row);
-    const waits = state[row] === ROW_WAITING;
-    if (isRead || waits) {
-      if (!anyLater || state[row] === ROW_DONE) continue;
-      if (isRead && !traffic.laterWrites.mayMeet(chunk.bytes, from, table.end[row])) continue;
-      if (waits) unwait(traffic, client, row);
-      else takeOff(traffic, client, row);
-      giveUp(
-        traffic,
-        client,
-        row,
-        "a later command of this connection may have been done before it",
-      );
-    } else if (state[row] !== ROW_SENDING) {
-      if (!anyLater) traffic.laterWrites.clear();
-      anyLater = true;
-      traffic.laterWrites.add(chunk.bytes, from, table.end[row]);
-    }
-  }
-}
-
 function isAnsweredRead(traffic: Traffic, row: number): boolean {
   const table = traffic.table;
-  return (
-    table.asked[row] !== 0 &&
-    table.outcome[row] === OUTCOME_ANSWER &&
-    (table.flags[row] & FLAG_CLASS_MASK) === CLASS_QUERY
-  );
+  return table.asked[row] !== 0 && table.outcome[row] === OUTCOME_ANSWER && isRead(traffic, row);
 }
 
 function retreatClient(traffic: Traffic, client: ClientSession, now: number): void {
@@ -186,20 +137,20 @@ function retreatClient(traffic: Traffic, client: ClientSession, now: number): vo
     closeClient(traffic, client, "the rest of a long reply is lost with its server", true);
     return;
   }
-  if (client.rows > 1) endOutOfOrder(traffic, client);
   let row = client.head;
   let askedAgain = false;
   while (row !== NO_ROW) {
     const after = next[row];
     if (state[row] >= ROW_SENDING && state[row] <= ROW_REPLYING) {
       askedAgain = true;
-      if (state[row] !== ROW_SENDING && (table.flags[row] & FLAG_CLASS_MASK) !== CLASS_QUERY) {
+      if (state[row] !== ROW_SENDING && !isRead(traffic, row)) {
         table.mayBeDone[row] = 1;
       }
       takeBack(traffic, client, row, now);
     } else if (askedAgain && state[row] === ROW_DONE && isAnsweredRead(traffic, row)) {
       // It was answered behind one that was not: asked after that one it cannot be older.
       dropReply(traffic, row);
+      closeRead(traffic, client, row);
       wait(traffic, client, row, now);
     }
     row = after;

@@ -71,13 +71,9 @@ export function handleReply(
     traffic.count.dropped++;
     return;
   }
-  if (
-    !traffic.routeOpen &&
-    traffic.passedEpoch !== traffic.epoch &&
-    (flags & OUTCOME_MASK) !== OUTCOME_REFUSED
-  ) {
-    // A record is being written, perhaps the one that takes this epoch back (G5): nothing of an epoch
-    // of which nothing has passed may pass now.
+  if (!traffic.routeOpen && traffic.passedEpoch !== traffic.epoch) {
+    // A record is being written, perhaps the one that takes this epoch back (G5): nothing of an epoch of which nothing
+    // has passed may pass now. A refusal could, but it must not overtake what is kept.
     stashReply(traffic, server, flags, id, bytes, start, end, decidedIn);
     return;
   }

@@ -26,8 +26,8 @@ import type { HoldQueue } from "./hold-queue.js";
 import { createInFlight } from "./in-flight.js";
 import type { InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
-import { createLaterWrites } from "./pipeline-order.js";
-import type { LaterWrites } from "./pipeline-order.js";
+import { createPipelineOrder } from "./pipeline-order.js";
+import type { PipelineOrder } from "./pipeline-order.js";
 import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { createTargetServer } from "./target-server.js";
 import type { TargetServer } from "./target-server.js";
@@ -97,7 +97,7 @@ export interface Traffic {
   readBytes: CommandBytes;
   writeBytes: CommandBytes;
   target: TargetServer;
-  laterWrites: LaterWrites;
+  order: PipelineOrder;
   /** By connection. */
   clients: (ClientSession | undefined)[];
   /** Room for frame headers made here. */
@@ -213,7 +213,7 @@ export function createTraffic(
     readBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
     writeBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
     target: createTargetServer(config.balancing),
-    laterWrites: createLaterWrites(respLimits),
+    order: createPipelineOrder(),
     clients: clients,
     scratch: new Uint8Array(64),
     localSink: makeSink(1024),
