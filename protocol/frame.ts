@@ -30,6 +30,10 @@ export const FRAME_CONTROL = 6;
 export const FRAME_APPEND = 7;
 export const FRAME_CONFIRM = 8;
 export const FRAME_COPY = 9;
+/** Serial lines only: the payload is a poll or a heartbeat, as it would go by UDP. */
+export const FRAME_DATAGRAM = 10;
+/** Serial lines only: the payload is a seal of SEAL_BYTES, then one control message (see serial-seal.ts). */
+export const FRAME_SEALED = 11;
 
 /** COMMAND flags. */
 export const CLASS_QUERY = 0;
