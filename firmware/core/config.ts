@@ -1,12 +1,15 @@
 /** What the controller's core is told once, at its making. Plain data; a home fills it from its own file. */
 import type { Balancing } from "./target-server.js";
 import type { Limits } from "./limits.js";
+import type { SerialForm } from "../../protocol/serial.js";
 
 export interface ServerConfig {
   /** As the server's hello names it, 1..64 characters. */
   id: string;
   /** This server announces itself when both were up before the controller (P13). At most one of the two. */
   preset: boolean;
+  /** A serial cable leads to it, and polls go out in this form; undefined or missing: none does. */
+  serial?: SerialForm | undefined;
 }
 
 /** All in ms. Relations between them are asserted in limits.ts. */
@@ -27,6 +30,12 @@ export interface Timings {
   diskStallMs: number;
   /** Longest a command waits for a server to send it to. */
   holdMs: number;
+  /** Time between two polls of a server on its serial line; at 115200 baud one exchange takes about 30 ms. */
+  serialPollMs: number;
+  /** An answer on a serial line proves life for this long. */
+  serialFailureMs: number;
+  /** Time a server has to answer on its serial line after its link closed. */
+  serialProbeMs: number;
   /** From a server's connect to its report. */
   handshakeMs: number;
   /** Longest a planned switchover waits for open commands. */
@@ -76,6 +85,9 @@ export function defaultTimings(): Timings {
     stallPeerDownMs: 200,
     diskStallMs: 1500,
     holdMs: 2000,
+    serialPollMs: 100,
+    serialFailureMs: 300,
+    serialProbeMs: 100,
     handshakeMs: 2000,
     drainMs: 500,
     peerSeenMs: 5000,

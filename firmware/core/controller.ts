@@ -24,6 +24,7 @@ import {
   POLL,
   POWER_ON,
   REPEAT,
+  SERIAL_POLL,
   SETTLE,
   createDeadlines,
 } from "./deadlines.js";
@@ -39,12 +40,16 @@ import {
   whyNoSwitchover,
 } from "./failover.js";
 import {
+  FAULT_NETWORK,
   FAULT_NONE,
   FAULT_SILENT,
   faultText,
   judge,
   judgeHeard,
+  judgeLine,
+  lineAlive,
   nextJudgement,
+  pathsText,
 } from "./fault-monitor.js";
 import type { Forwarder } from "./forward.js";
 import {
@@ -52,8 +57,11 @@ import {
   HEARD_ALL,
   HEARD_NOTHING,
   HEARD_OTHER_LINK,
+  addLine,
   createServerView,
   heartbeatHeard,
+  lineHeard,
+  linePollSent,
   linkClosed,
   linkOpened,
   pollSent,
@@ -73,6 +81,7 @@ import { whenAsked } from "./rejoin.js";
 import { nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
 import { closedRoute, routeOf, sameRoute } from "./route.js";
+import { createSerialPaths } from "./serial-paths.js";
 import { statusOf } from "./status.js";
 import {
   LEVEL_DEBUG,
@@ -265,6 +274,61 @@ export function createController(
     );
   }
 
+  const lines = createSerialPaths(config, ports, function (server, bytes, now): void {
+    lineHeartbeat(server, bytes, now);
+  });
+
+  /** Polls a server on its serial line, and tells it there what its network keeps from it. */
+  function pollLine(view: ServerView, now: number): void {
+    const line = view.line;
+    if (line === undefined) return;
+    linePollSent(line, now);
+    lines.poll(view, session, pair.record);
+    tellByLine(view);
+  }
+
+  function tellByLine(view: ServerView): void {
+    const record = pair.record;
+    const line = view.line;
+    if (record === undefined || line === undefined || line.said === undefined || !line.up) return;
+    if (view.linked && view.fault === FAULT_NONE) return;
+    if (epochOf(line.said.record) >= record.epoch || foreignText(line.said) !== "") return;
+    lines.tell(view, record, pair.fresh, pair.forced);
+  }
+
+  function lineHeartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void {
+    const heard = decodeHeartbeat(bytes, 0, bytes.length);
+    const view = pair.servers[server];
+    if (isMalformed(heard)) {
+      note(LEVEL_DEBUG, "bad heartbeat", view.id + " by serial: " + heard.malformed, now);
+      return;
+    }
+    const line = view.line!;
+    const stranger = line.strangerId;
+    const counts = lineHeard(view, line, heard);
+    if (line.strangerId !== "" && line.strangerId !== stranger) {
+      note(
+        LEVEL_WARN,
+        "wrong line",
+        "the serial line of " + view.id + " leads to " + line.strangerId,
+        now,
+      );
+    }
+    if (counts === HEARD_NOTHING) return;
+    judgeLineNow(view, now);
+    judgeEvent(view, now);
+    if (counts === HEARD_ALIVE || foreignText(heard) !== "") return;
+    checkRecord(heard, view.id, now);
+    dirty = true;
+  }
+
+  function judgeLineNow(view: ServerView, now: number): void {
+    if (!judgeLine(view, t, now)) return;
+    const up = view.line!.up;
+    note(up ? LEVEL_INFO : LEVEL_WARN, "serial line", view.id + ": " + pathsText(view), now);
+    dirty = true;
+  }
+
   /** Why what a server says cannot come from this pair; "" when it can. */
   function foreignText(heard: Heartbeat): string {
     const record = heard.record;
@@ -333,6 +397,7 @@ export function createController(
   function onLost(server: ServerIndex, why: string, ours: boolean, now: number): void {
     const view = pair.servers[server];
     linkClosed(view, !ours, now);
+    view.probeByLine = lineAlive(view, t, now);
     if (forwarding[server]) {
       forwarding[server] = false;
       forwarder.linkDown(server, now);
@@ -340,6 +405,7 @@ export function createController(
     note(LEVEL_INFO, "disconnected", view.id + ": " + why, now);
     // No path may be left untried: a poll answers at once, or the server has failed.
     pollServer(view, now);
+    pollLine(view, now);
     dirty = true;
   }
 
@@ -446,8 +512,10 @@ export function createController(
     tellServer(1, now);
     for (let i = 0; i < 2; i++) {
       // A server that hangs gets a new connection when it wakes, with nothing of the old epoch in it.
-      if (pair.servers[i].fault === FAULT_SILENT) {
-        links.drop(i === 0 ? 0 : 1, 0, "silent for too long", true, now);
+      const view = pair.servers[i];
+      if (view.fault === FAULT_SILENT || view.fault === FAULT_NETWORK) {
+        links.drop(view.index, 0, "silent for too long", true, now);
+        tellByLine(view);
       }
     }
   }
@@ -727,6 +795,10 @@ export function createController(
       view.counter = counter;
       view.silentFrom = now;
       view.linkDownAt = now;
+      if (config.servers[i].serial !== undefined) {
+        addLine(view);
+        deadlines.set(SERIAL_POLL, now);
+      }
     }
     deadlines.set(POLL, now);
     if (pair.record !== undefined) {
@@ -810,6 +882,36 @@ export function createController(
     judgeEvent(view, now);
   }
 
+  function serial(
+    server: ServerIndex,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    now: number,
+  ): void {
+    lines.feed(server, bytes, from, to, now);
+  }
+
+  function isOutOfReach(view: ServerView): boolean {
+    return view.fault === FAULT_SILENT || view.fault === FAULT_NETWORK;
+  }
+
+  /** Both servers are silent at once: their lines tell whether it is our own cable. */
+  function judgeOutage(now: number): void {
+    if (outage || !isOutOfReach(pair.servers[0]) || !isOutOfReach(pair.servers[1])) return;
+    outage = true;
+    const byLine =
+      pair.servers[0].fault === FAULT_NETWORK || pair.servers[1].fault === FAULT_NETWORK;
+    note(
+      LEVEL_WARN,
+      "both silent",
+      byLine
+        ? "no role changes: serial answers, so it is this controller's own network"
+        : "no role changes: it may be our own cable",
+      now,
+    );
+  }
+
   function ticked(now: number): number {
     const lateMs = now - wakeAt;
     const late = lateMs > t.pollMs / 2 || readFirst;
@@ -827,10 +929,9 @@ export function createController(
     deadlines.set(HANDSHAKE, links.tick(now));
     judgeTurn(pair.servers[0], now, late);
     judgeTurn(pair.servers[1], now, late);
-    if (pair.servers[0].fault === FAULT_SILENT && pair.servers[1].fault === FAULT_SILENT) {
-      if (!outage) note(LEVEL_WARN, "both silent", "no role changes: it may be our own cable", now);
-      outage = true;
-    }
+    judgeLineNow(pair.servers[0], now);
+    judgeLineNow(pair.servers[1], now);
+    judgeOutage(now);
     if (deadlines.due(POWER_ON, now)) {
       // Set anew by the rule that still waits, if one does.
       deadlines.clear(POWER_ON);
@@ -845,6 +946,11 @@ export function createController(
       deadlines.set(POLL, now + t.pollMs);
       pollServer(pair.servers[0], now);
       pollServer(pair.servers[1], now);
+    }
+    if (deadlines.due(SERIAL_POLL, now)) {
+      deadlines.set(SERIAL_POLL, now + t.serialPollMs);
+      pollLine(pair.servers[0], now);
+      pollLine(pair.servers[1], now);
     }
     // Polls go first: what waits for a server may take a while.
     const forwardAt = forwarder.tick(now);
@@ -915,6 +1021,25 @@ export function createController(
     else note(LEVEL_WARN, "order given up", late ? "no answer to a poll" : order.refused, now);
   }
 
+  /** What a server's serial line has brought; null where there is none. */
+  function lineStatus(server: ServerIndex): object | null {
+    const counts = lines.counts(server);
+    const line = pair.servers[server].line;
+    if (counts === undefined || line === undefined) return null;
+    return {
+      up: line.up,
+      strangerId: line.strangerId,
+      packets: counts.packets,
+      damaged: counts.damaged,
+      garbageBytes: counts.garbageBytes,
+      lost: counts.lost,
+      doubled: counts.doubled,
+      echoes: counts.echoes,
+      tooLong: counts.tooLong,
+      unsent: lines.unsent(server),
+    };
+  }
+
   function status(now: number): object {
     return statusOf(pair, forwarder, session, now, {
       lateTurns: lateTurns,
@@ -922,6 +1047,7 @@ export function createController(
       roleChanges: roleChanges,
       lastAlarm: lastAlarm,
       traceCount: trace.count(),
+      serial: [lineStatus(0), lineStatus(1)],
     });
   }
 
@@ -948,6 +1074,7 @@ export function createController(
       closed: closed,
       heartbeat: heartbeat,
       pollRefused: pollRefused,
+      serial: serial,
       persisted: persisted,
       tick: ticked,
       console: operatorConsole,

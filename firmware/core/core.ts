@@ -24,6 +24,8 @@ export interface ControllerCore {
   onHeartbeat(server: ServerIndex, bytes: Uint8Array, nowMs: number): void;
   /** The server's address refused a poll (no one listens there). */
   onPollRefused(server: ServerIndex, nowMs: number): void;
+  /** Bytes from a server's serial line, in whatever pieces they come. */
+  onSerial(server: ServerIndex, bytes: Uint8Array, start: number, end: number, nowMs: number): void;
   onPersisted(nowMs: number): void;
   onPersistFailed(reason: string, nowMs: number): void;
   /** @returns when it wants to be called again, on the same clock. */

@@ -20,6 +20,8 @@ export const SETTLE = 5;
 export const REPEAT = 6;
 /** When to drop an operator's order whose server has not answered a poll. */
 export const ORDER = 7;
+/** When to poll both servers on their serial lines next. */
+export const SERIAL_POLL = 8;
 
 export const DEADLINE_NAMES = [
   "poll",
@@ -30,6 +32,7 @@ export const DEADLINE_NAMES = [
   "settle",
   "repeat",
   "order",
+  "serial poll",
 ];
 
 export interface Deadlines {

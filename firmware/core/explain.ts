@@ -2,6 +2,7 @@
  * Explanations for people: why the pair is in its state, what it waits for, what would change it.
  * Texts only; the rules themselves are in election, failover and rejoin.
  */
+import { FAULT_SILENT, networkOnly, pathsText } from "./fault-monitor.js";
 import { goneText, primaryFailedText } from "./failover.js";
 import { hasOtherDisk, idOf, otherOf, recordText } from "./pair.js";
 import type { Pair } from "./pair.js";
@@ -30,11 +31,25 @@ export function whyText(pair: Pair): string {
     text += "; " + strandedText(pair, record);
   } else if (pair.state === "dark") {
     text += ", and " + notNamedText(pair, record);
+    const cable = ownCableText(pair);
+    if (cable !== "") text += "; " + cable;
   } else if (pair.state === "both") {
     const apart = outOfSync(record, pair.servers[otherOf(record.primary)]);
     if (apart !== "") text += "; not in sync: " + apart;
   }
   return pair.alarm === "" ? text : "ALARM: " + pair.alarm + "; " + text;
+}
+
+/** Both networks are silent and a serial line answers: what everybody should look at first; "" otherwise. */
+export function ownCableText(pair: Pair): string {
+  let silent = 0;
+  let byLine = 0;
+  for (let i = 0; i < 2; i++) {
+    if (pair.servers[i].fault === FAULT_SILENT || networkOnly(pair.servers[i])) silent++;
+    if (networkOnly(pair.servers[i])) byLine++;
+  }
+  if (silent < 2 || byLine === 0) return "";
+  return "both networks are silent and serial answers: look at this controller's own network cable";
 }
 
 /** Record solo(X) without X: what is known, and what `force` would lose. */
@@ -92,6 +107,8 @@ export function explainPair(pair: Pair): string[] {
   lines.push("Why: " + pair.because);
   const waits = waitingText(pair);
   if (waits !== "") lines.push("Waits for: " + waits);
+  const cable = ownCableText(pair);
+  if (cable !== "") lines.push("Paths: " + cable);
   const change = changeText(pair);
   for (let i = 0; i < change.length; i++) lines.push("Would change it: " + change[i]);
   for (let i = 0; i < 2; i++) lines.push(serverText(pair, i === 0 ? 0 : 1));
@@ -198,6 +215,9 @@ export function serverText(pair: Pair, server: ServerIndex): string {
   if (view.linked && view.fault === 0 && view.polledAt > view.lastSaidAt + 500) {
     text += ", answers no poll (is its poll port reachable?)";
   }
+  const line = view.line;
+  // While all is well on both paths there is nothing to say about them.
+  if (line !== undefined && (!line.up || view.fault !== 0)) text += ", " + pathsText(view);
   if (record !== undefined && hasOtherDisk(record, view)) text += ", another disk";
   if (said !== undefined && said.copying) text += ", copying";
   if (said !== undefined && said.problem !== "") text += ", says: " + said.problem;

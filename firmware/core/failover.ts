@@ -2,6 +2,7 @@
  * Role change (P12): which record follows when a server fails, under rules 15, 16 and G5.
  *
  *     both(X) ── X fails ───────────────────────> solo(Y)
+ *     both(X) ── only X's network does, serial ─> both(Y)     X stays standby, and is told by serial
  *     both(X) ── Y fails, or confirms stall ────> solo(X)
  *     both(X) ── operator, drained, in sync ────> both(Y)
  *     solo(X), nothing passed yet ── X fails ───> solo(Y)     the take-back of G5
@@ -9,11 +10,18 @@
  *
  * These are proposals: pure functions of what is known. The root writes them to flash.
  */
-import { confirmStalled, diskHangs, faultText } from "./fault-monitor.js";
+import { confirmStalled, diskHangs, faultText, networkOnly, silentSince } from "./fault-monitor.js";
+import type { ServerView } from "./information.js";
 import { hasOtherDisk, idOf, isGone, mayBeNamed, nextRecord, otherOf } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import { outOfSync } from "./sync-state.js";
-import { MODE_BOTH, MODE_SOLO } from "../../protocol/record.js";
+import {
+  MODE_BOTH,
+  MODE_SOLO,
+  bytesEqual,
+  identityOf,
+  recordsEqual,
+} from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** Why a server counts as gone, for people; "" when it does not. */
@@ -37,6 +45,37 @@ export function primaryFailedText(pair: Pair, record: RoleRecord): string {
   return "the disk of " + idOf(pair, record.primary) + " hangs";
 }
 
+/**
+ * The primary has shown by its serial line, after its network fell silent, that it lives with its disk under this
+ * very record and is still connected to the other: it can be standby, so nothing of the pair's strength is given up.
+ * An older sign could be a dead server's last.
+ */
+function canStayStandby(pair: Pair, record: RoleRecord): boolean {
+  const view = pair.servers[record.primary];
+  const line = view.line;
+  const next = pair.servers[otherOf(record.primary)].said;
+  if (!networkOnly(view) || line === undefined || line.said === undefined) return false;
+  return (
+    line.saidAt >= silentSince(view) + 2 * pair.config.timings.pollMs &&
+    line.said.peerUp &&
+    next !== undefined &&
+    next.peerUp &&
+    recordsEqual(line.said.record, record) &&
+    bytesEqual(line.said.identity, identityOf(record, record.primary)) &&
+    line.said.oldestUncommittedMs <= pair.config.timings.diskStallMs
+  );
+}
+
+/**
+ * The standby is lost to the pair. One that answers on its serial line and is connected to the primary is not: it still
+ * confirms every write, and only its reads go to the primary.
+ */
+function standbyIsLost(pair: Pair, record: RoleRecord, standby: ServerView): boolean {
+  if (!isGone(record, standby)) return false;
+  const primary = pair.servers[record.primary];
+  return !networkOnly(standby) || (primary.said !== undefined && !primary.said.peerUp);
+}
+
 /** Rule 15 in record both(X). @returns undefined when nothing is to be changed, or nobody may be named */
 export function whenBoth(pair: Pair, record: RoleRecord, now: number): Proposal | undefined {
   const primary = record.primary;
@@ -44,13 +83,21 @@ export function whenBoth(pair: Pair, record: RoleRecord, now: number): Proposal 
   if (primaryFailed(pair, record)) {
     if (isGone(record, pair.servers[standby])) return undefined;
     if (!mayBeNamed(pair, record, standby, now)) return undefined;
+    if (canStayStandby(pair, record)) {
+      return {
+        event: "rerouted",
+        record: nextRecord(record, standby, MODE_BOTH),
+        because:
+          primaryFailedText(pair, record) + "; " + idOf(pair, standby) + " took over, both in sync",
+      };
+    }
     return {
       event: "failover",
       record: nextRecord(record, standby, MODE_SOLO),
       because: primaryFailedText(pair, record) + "; " + idOf(pair, standby) + " took over",
     };
   }
-  const standbyGone = isGone(record, pair.servers[standby]);
+  const standbyGone = standbyIsLost(pair, record, pair.servers[standby]);
   if (!standbyGone && !confirmStalled(pair.servers[primary], pair.config.timings)) return undefined;
   if (!mayBeNamed(pair, record, primary, now)) return undefined;
   const id = idOf(pair, primary);

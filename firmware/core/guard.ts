@@ -15,6 +15,7 @@ export interface Handlers {
   closed(connection: number, now: number): void;
   heartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void;
   pollRefused(server: ServerIndex, now: number): void;
+  serial(server: ServerIndex, bytes: Uint8Array, from: number, to: number, now: number): void;
   persisted(now: number): void;
   tick(now: number): number;
   console(line: string, now: number): string;
@@ -99,6 +100,21 @@ export function guardCore(
       if (broken) return;
       try {
         root.pollRefused(server, nowMs);
+        root.settle(nowMs);
+      } catch (error) {
+        broke(error, nowMs);
+      }
+    },
+    onSerial: function (
+      server: ServerIndex,
+      bytes: Uint8Array,
+      start: number,
+      end: number,
+      nowMs: number,
+    ): void {
+      if (broken) return;
+      try {
+        root.serial(server, bytes, start, end, nowMs);
         root.settle(nowMs);
       } catch (error) {
         broke(error, nowMs);

@@ -16,6 +16,35 @@ import type { Heartbeat } from "../../protocol/messages.js";
 /** Polls whose sending time is remembered. A late answer to an older one says nothing. */
 const POLLS_KEPT = 16;
 
+/** One path's polls: an answer counts only on the path its poll went by. */
+export interface PollSeries {
+  /** Counter of the latest poll. */
+  counter: number;
+  sentAt: Float64Array;
+  sent: number;
+}
+
+/**
+ * What is known by a server's serial line alone. It proves life, and it says what the server is; but who is named
+ * primary must answer over the network, because a server that clients cannot reach serves nobody.
+ */
+export interface LineView {
+  polls: PollSeries;
+  polledAt: number;
+  /** The latest poll has been answered on the line. */
+  answered: boolean;
+  /** When the server was last known to live, by the line; -1 before its first sign. @unit ms */
+  aliveAt: number;
+  /** An answer has come within the limit (fault-monitor.ts). */
+  up: boolean;
+  /** The newest answer to a poll that was then the latest. */
+  said: Heartbeat | undefined;
+  /** When the poll went out that it answered. @unit ms */
+  saidAt: number;
+  /** Another server answers on this line: its id, "" when all is well. */
+  strangerId: string;
+}
+
 export interface ServerView {
   index: ServerIndex;
   id: string;
@@ -27,6 +56,8 @@ export interface ServerView {
   answered: boolean;
   sentAt: Float64Array;
   sent: number;
+  /** Undefined where no serial cable leads to this server. */
+  line: LineView | undefined;
 
   /** When this server was last known to live; -1 before its first sign. @unit ms */
   aliveAt: number;
@@ -41,6 +72,8 @@ export interface ServerView {
   linkDownAt: number;
   /** When the link closed and an extra poll went out; -1 once it is answered, or a new link is up. */
   probeAt: number;
+  /** The line was alive then, so it has its own, longer time to answer. */
+  probeByLine: boolean;
   /** A poll was refused since then: nobody listens there. */
   refused: boolean;
 
@@ -69,6 +102,7 @@ export function createServerView(index: ServerIndex, id: string, firstCounter: n
     answered: false,
     sentAt: new Float64Array(POLLS_KEPT),
     sent: 0,
+    line: undefined,
     aliveAt: -1,
     silentFrom: 0,
     linked: false,
@@ -76,6 +110,7 @@ export function createServerView(index: ServerIndex, id: string, firstCounter: n
     linkUpAt: 0,
     linkDownAt: 0,
     probeAt: -1,
+    probeByLine: false,
     refused: false,
     fault: 0,
     excusedUntil: -1,
@@ -86,13 +121,44 @@ export function createServerView(index: ServerIndex, id: string, firstCounter: n
   };
 }
 
+/** A serial line leads to this server. */
+export function addLine(view: ServerView): void {
+  view.line = {
+    polls: { counter: view.counter, sentAt: new Float64Array(POLLS_KEPT), sent: 0 },
+    polledAt: 0,
+    answered: false,
+    aliveAt: -1,
+    up: false,
+    said: undefined,
+    saidAt: -1,
+    strangerId: "",
+  };
+}
+
+function countPoll(series: PollSeries, now: number): void {
+  series.counter = (series.counter + 1) >>> 0;
+  series.sentAt[series.counter % POLLS_KEPT] = now;
+  if (series.sent < POLLS_KEPT) series.sent++;
+}
+
+/** @returns how many polls ago this one was sent, -1 when it is not known */
+function ageOf(series: PollSeries, counter: number): number {
+  const age = (series.counter - counter) >>> 0;
+  return age >= series.sent ? -1 : age;
+}
+
 /** Counts a poll that is about to be sent. The answers to earlier ones stop counting. */
 export function pollSent(view: ServerView, now: number): void {
-  view.counter = (view.counter + 1) >>> 0;
+  countPoll(view, now);
   view.polledAt = now;
   view.answered = false;
-  view.sentAt[view.counter % POLLS_KEPT] = now;
-  if (view.sent < POLLS_KEPT) view.sent++;
+}
+
+/** The same on the serial line. */
+export function linePollSent(line: LineView, now: number): void {
+  countPoll(line.polls, now);
+  line.polledAt = now;
+  line.answered = false;
 }
 
 /** Something a peer can say wrongly in a heartbeat; the text is for the console. */
@@ -117,8 +183,8 @@ export function heartbeatHeard(
   graceMs: number,
 ): number {
   if (heartbeat.serverId !== view.id) return HEARD_NOTHING;
-  const age = (view.counter - heartbeat.counter) >>> 0;
-  if (age >= view.sent) return HEARD_NOTHING;
+  const age = ageOf(view, heartbeat.counter);
+  if (age < 0) return HEARD_NOTHING;
   sawLife(view, view.sentAt[heartbeat.counter % POLLS_KEPT]);
   if (age !== 0) return HEARD_ALIVE;
   if (!view.linked) {
@@ -132,13 +198,36 @@ export function heartbeatHeard(
   return HEARD_ALL;
 }
 
-/** The server lived at this time. */
+/**
+ * Takes one answer to a poll that went by the serial line.
+ * @returns HEARD_NOTHING, HEARD_ALIVE for a late one, or HEARD_ALL: it answered the latest
+ */
+export function lineHeard(view: ServerView, line: LineView, heartbeat: Heartbeat): number {
+  line.strangerId = heartbeat.serverId === view.id ? "" : heartbeat.serverId;
+  if (line.strangerId !== "") return HEARD_NOTHING;
+  const age = ageOf(line.polls, heartbeat.counter);
+  if (age < 0) return HEARD_NOTHING;
+  const at = line.polls.sentAt[heartbeat.counter % POLLS_KEPT];
+  if (at > line.aliveAt) line.aliveAt = at;
+  endProbe(view, at);
+  if (age !== 0) return HEARD_ALIVE;
+  line.answered = true;
+  line.said = heartbeat;
+  line.saidAt = at;
+  return HEARD_ALL;
+}
+
+/** The server lived after its link had closed: so it was not that which closed it. */
+function endProbe(view: ServerView, at: number): void {
+  if (view.probeAt < 0 || at < view.probeAt) return;
+  view.probeAt = -1;
+  view.refused = false;
+}
+
+/** The server lived at this time, as the network shows. */
 export function sawLife(view: ServerView, at: number): void {
   if (at > view.aliveAt) view.aliveAt = at;
-  if (view.probeAt >= 0 && at >= view.probeAt) {
-    view.probeAt = -1;
-    view.refused = false;
-  }
+  endProbe(view, at);
 }
 
 export function heardSay(view: ServerView, heartbeat: Heartbeat, now: number): void {

@@ -72,6 +72,10 @@ export function checkLimits(t: Timings, l: Limits): void {
   assert(t.stallPeerDownMs <= t.stallMs, "a peer link known to be down shortens the stall limit");
   // A held command must outlive a failover by silence, or clients would see errors for nothing.
   assert(t.holdMs > t.failureMs + t.pollMs, "commands are held longer than a failover takes");
+  // Two lost packets are no silence, and a line that must tell a cut cable from a dead server still speaks then.
+  assert(t.serialFailureMs >= 3 * t.serialPollMs, "a serial silence is at least three polls");
+  assert(t.serialFailureMs >= t.failureMs, "a serial line outlasts the network's silence");
+  assert(t.serialProbeMs < t.serialFailureMs, "a probe by serial is quicker than silence");
   assert(t.drainMs < t.holdMs, "draining ends before held commands do");
   assert(l.pendingLinksMax >= 2, "both servers can dial at once");
   assert(l.traceEntries >= 16, "the black box holds something");

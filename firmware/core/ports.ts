@@ -5,6 +5,7 @@
  * Connections are small integers that the home hands out and may use again after onClosed.
  */
 import type { ServerIndex } from "../../protocol/record.js";
+import type { Crc32 } from "../../protocol/serial.js";
 
 /** The world as the controller's core may use it. */
 export interface ControllerPorts {
@@ -18,6 +19,13 @@ export interface ControllerPorts {
   setReading(connection: number, on: boolean): void;
   /** Sends a poll datagram to a server. */
   poll(server: ServerIndex, bytes: Uint8Array): void;
+  /**
+   * Puts bytes on a server's serial line, all or none; missing where no server has one.
+   * @returns false when the line has no room for them now
+   */
+  serial?: (server: ServerIndex, bytes: Uint8Array) => boolean;
+  /** Needed where there are serial lines; native on Espruino. */
+  crc32?: Crc32;
   /** Puts the record in flash; onPersisted or onPersistFailed follows. One at a time. */
   persist(record: Uint8Array): void;
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;

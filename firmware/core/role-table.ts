@@ -30,6 +30,7 @@ export type RoleEvent =
   | "announced"
   | "firstOnline"
   | "failover"
+  | "rerouted"
   | "standbyLost"
   | "standbyStalled"
   | "drain"
@@ -97,6 +98,9 @@ export const TRANSITIONS: Transition[] = [
   { from: "both", event: "failover", to: "writing", rule: "15, P12" },
   { from: "draining", event: "failover", to: "writing", rule: "15, P12" },
   { from: "dark", event: "failover", to: "writing", rule: "15, P12" },
+  { from: "both", event: "rerouted", to: "writing", rule: "15, P12" },
+  { from: "draining", event: "rerouted", to: "writing", rule: "15, P12" },
+  { from: "dark", event: "rerouted", to: "writing", rule: "15, P12" },
   { from: "both", event: "standbyLost", to: "writing", rule: "15" },
   { from: "draining", event: "standbyLost", to: "writing", rule: "15" },
   { from: "dark", event: "standbyLost", to: "writing", rule: "15" },

@@ -1,5 +1,6 @@
 /** What `dyad status --json` prints: plain data, made on demand. */
 import { roleOf, waitingText, whyText } from "./explain.js";
+import { pathsText } from "./fault-monitor.js";
 import { isGone } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { loadPermille } from "./load.js";
@@ -44,6 +45,7 @@ function serverStatus(pair: Pair, traffic: Traffic, server: ServerIndex, now: nu
     peerUp: said !== undefined && said.peerUp,
     cpuPermille: said === undefined ? null : said.cpuPermille,
     loopDelayUs: said === undefined ? null : said.loopDelayUs,
+    paths: pathsText(view),
     heardMsAgo: view.aliveAt < 0 ? null : Math.round(now - view.aliveAt),
     uptimeMs: said === undefined ? null : said.uptimeMs,
     problem: said === undefined ? "" : said.problem,

@@ -3,6 +3,7 @@
  * and a forward path that only remembers what it was told. Time is virtual; every message takes 0.1 ms.
  */
 import { createHmac } from "node:crypto";
+import { crc32 as zlibCrc32 } from "node:zlib";
 import { defaultLimits } from "../../firmware/core/limits.js";
 import { defaultTimings } from "../../firmware/core/config.js";
 import type { CoreConfig } from "../../firmware/core/config.js";
@@ -14,7 +15,9 @@ import type { ControllerPorts, ForwardEvents, Route } from "../../firmware/core/
 import { FrameDecoder } from "../../protocol/frame-decoder.js";
 import {
   FRAME_CONTROL,
+  FRAME_DATAGRAM,
   FRAME_EPOCH,
+  FRAME_SEALED,
   HEADER_BYTES,
   PAYLOAD_BYTES_MAX,
   frameOf,
@@ -45,8 +48,18 @@ import {
   recordsEqual,
 } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
+import {
+  FORM_BINARY,
+  SIDE_CONTROLLER,
+  SIDE_OTHER,
+  SerialDecoder,
+  encodeSerial,
+} from "../../protocol/serial.js";
+import { unsealed } from "../../protocol/serial-seal.js";
 
 const WIRE_MS = 0.1;
+/** One byte at 115200 baud. */
+const SERIAL_BYTE_MS = 10 / 115.2;
 export const PAIR_ID = new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]);
 
 export function hmac(key: Uint8Array, data: Uint8Array): Uint8Array {
@@ -55,6 +68,10 @@ export function hmac(key: Uint8Array, data: Uint8Array): Uint8Array {
 
 export function filled(count: number, value: number): Uint8Array {
   return new Uint8Array(count).fill(value);
+}
+
+function crc32(bytes: Uint8Array, start: number, end: number): number {
+  return zlibCrc32(bytes.subarray(start, end));
 }
 
 export const KEY = filled(16, 7);
@@ -109,6 +126,16 @@ export class FakeServer {
   /** When it last answered a poll, and with which disk. */
   answeredAt = -Infinity;
   answeredDisk = filled(16, 0);
+  /** Its serial cable carries bytes. */
+  wired = true;
+  /** Changes what its line brings to the controller. */
+  garble: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
+  /** Records it was told by its line. */
+  sealed: RoleRecord[] = [];
+  private lineSeq = 0;
+  private readonly line = new SerialDecoder(SIDE_CONTROLLER, crc32, (bytes, start, end) =>
+    this.onLineFrame(bytes.slice(start, end)),
+  );
   private decoder: FrameDecoder | undefined;
 
   constructor(
@@ -206,6 +233,43 @@ export class FakeServer {
 
   onBytes(bytes: Uint8Array): void {
     if (this.works) this.decoder!.feed(bytes, 0, bytes.length);
+  }
+
+  /** Network and peer link are cut, or are there again; the serial cable is not the network. */
+  network(on: boolean): void {
+    this.udp = on;
+    this.tcp = on;
+    if (on) this.dial();
+  }
+
+  onLine(bytes: Uint8Array): void {
+    if (this.wired && this.works) this.line.feed(bytes, 0, bytes.length);
+  }
+
+  private onLineFrame(frame: Uint8Array): void {
+    const world = this.world;
+    const type = frame[0]! & 15;
+    if (type === FRAME_SEALED) {
+      const nonce = this.heartbeat(0).bootNonce;
+      const message = unsealed(hmac, this.key, nonce, this.id, frame, HEADER_BYTES, frame.length);
+      if (message === undefined) return;
+      const told = decodeControl(message, 0, message.length);
+      if (isMalformed(told) || told.kind !== KIND_RECORD) throw new Error("sealed nonsense");
+      this.sealed.push(told.record);
+      const own = this.record === undefined ? 0 : this.record.epoch;
+      if (this.adopts && told.record.epoch > own) this.record = told.record;
+      return;
+    }
+    if (type !== FRAME_DATAGRAM) throw new Error(`a line brings type ${type}`);
+    const poll = decodePoll(frame, HEADER_BYTES, frame.length);
+    if (isMalformed(poll)) throw new Error(poll.malformed);
+    const answer = frameOf(FRAME_DATAGRAM, 0, 0, encodeHeartbeat(this.heartbeat(poll.counter)));
+    const bytes = this.garble(
+      encodeSerial(FORM_BINARY, SIDE_OTHER, this.lineSeq++, answer, 0, answer.length, crc32),
+    );
+    world.later(bytes.length * SERIAL_BYTE_MS, () => {
+      if (this.wired) world.core?.onSerial(this.index, bytes, 0, bytes.length, world.now);
+    });
   }
 
   private onFrame(type: number, id: number, bytes: Uint8Array, start: number, end: number): void {
@@ -398,6 +462,8 @@ export class FakePair {
   pendingWrite: Uint8Array | undefined;
   /** Told when a write begins. */
   onPersist: (begun: RoleRecord) => void = () => {};
+  /** A line that takes no more bytes. */
+  lineFull = [false, false];
   notes: Note[] = [];
   resets: string[] = [];
   config: CoreConfig;
@@ -441,6 +507,12 @@ export class FakePair {
     return this.core !== undefined;
   }
 
+  /** Lays serial cables to both servers. */
+  withLines(): this {
+    for (const server of this.config.servers) server.serial = FORM_BINARY;
+    return this;
+  }
+
   /** Presets one server, at both ends. */
   preset(index: ServerIndex): void {
     this.servers[index].preset = true;
@@ -480,6 +552,13 @@ export class FakePair {
         const copy = bytes.slice();
         this.later(WIRE_MS, () => this.servers[server].onPoll(copy));
       },
+      serial: (server, bytes) => {
+        const copy = bytes.slice();
+        if (this.lineFull[server]) return false;
+        this.later(copy.length * SERIAL_BYTE_MS, () => this.servers[server].onLine(copy));
+        return true;
+      },
+      crc32,
       persist: (bytes) => {
         const copy = bytes.slice();
         if (this.pendingWrite !== undefined) throw new Error("two writes at once");
@@ -643,7 +722,15 @@ export class FakePair {
     waitsFor: string;
     alarm: string;
     fresh: boolean;
-    servers: { id: string; role: string; up: boolean; inSync: boolean; loadPermille: number }[];
+    servers: {
+      id: string;
+      role: string;
+      up: boolean;
+      inSync: boolean;
+      loadPermille: number;
+      paths: string;
+    }[];
+    controller: { serial: ({ up: boolean } & Record<string, number | string>)[] };
   } {
     return this.core!.status(this.now) as never;
   }
@@ -660,7 +747,15 @@ export class FakePair {
     mode: "both" | "solo" = "both",
     forwards = false,
   ): FakePair {
-    const pair = FakePair.intact(record(5, primary, mode));
+    return FakePair.started(FakePair.intact(record(5, primary, mode)), forwards);
+  }
+
+  /** The same with a serial cable to each server. */
+  static wired(primary: ServerIndex = 0, mode: "both" | "solo" = "both"): FakePair {
+    return FakePair.started(FakePair.intact(record(5, primary, mode)).withLines(), false);
+  }
+
+  private static started(pair: FakePair, forwards: boolean): FakePair {
     pair.forwards = forwards;
     pair.bootController();
     pair.a.start();

@@ -1,0 +1,120 @@
+/**
+ * The serial lines to the servers: a second path for polls, and for the record when the network is gone.
+ *
+ *     poll      every serialPollMs ──> DATAGRAM ──line──> server ──> DATAGRAM: a heartbeat
+ *     record    while a server out of the network's reach is behind ──> SEALED
+ *
+ * Framing and counting only; what a heartbeat means is information.ts' business. Nothing is queued here:
+ * what the line does not take at once is left out, and the next poll follows soon.
+ */
+import { assert } from "./assert.js";
+import type { CoreConfig } from "./config.js";
+import type { ServerView } from "./information.js";
+import type { ControllerPorts } from "./ports.js";
+import { FRAME_DATAGRAM, HEADER_BYTES, frameOf } from "../../protocol/frame.js";
+import { KIND_RECORD, encodeControl, encodePoll } from "../../protocol/messages.js";
+import { epochOf } from "../../protocol/record.js";
+import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
+import { SIDE_CONTROLLER, SIDE_OTHER, SerialDecoder, encodeSerial } from "../../protocol/serial.js";
+import type { Crc32, SerialCounts } from "../../protocol/serial.js";
+import { sealedFrame } from "../../protocol/serial-seal.js";
+
+export interface SerialPaths {
+  /** Bytes that have come on a server's line. */
+  feed(server: ServerIndex, bytes: Uint8Array, start: number, end: number, now: number): void;
+  /** Sends the poll that was just counted. */
+  poll(view: ServerView, session: Uint8Array, record: RoleRecord | undefined): void;
+  /** Tells a server of a record; it must have been heard on the line in this boot of its own. */
+  tell(view: ServerView, record: RoleRecord, fresh: boolean, forced: boolean): void;
+  /** @returns undefined when this server has no line */
+  counts(server: ServerIndex): SerialCounts | undefined;
+  /** Packets the line had no room for. */
+  unsent(server: ServerIndex): number;
+}
+
+/** @param onDatagram one datagram of a server; the bytes are the receiver's */
+export function createSerialPaths(
+  config: CoreConfig,
+  ports: ControllerPorts,
+  onDatagram: (server: ServerIndex, bytes: Uint8Array, now: number) => void,
+): SerialPaths {
+  const decoders: (SerialDecoder | undefined)[] = [undefined, undefined];
+  const seqs = [0, 0];
+  const unsentCounts = [0, 0];
+  let currentTime = 0;
+  const crc32: Crc32 | undefined = ports.crc32;
+
+  function onFrame(server: ServerIndex, bytes: Uint8Array, start: number, end: number): void {
+    // A server has nothing else to say on a line.
+    if ((bytes[start] & 15) !== FRAME_DATAGRAM) return;
+    onDatagram(server, bytes.slice(start + HEADER_BYTES, end), currentTime);
+  }
+
+  function open(server: ServerIndex): void {
+    if (config.servers[server].serial === undefined) return;
+    assert(crc32 !== undefined && ports.serial !== undefined, "a home with lines can drive them");
+    decoders[server] = new SerialDecoder(SIDE_OTHER, crc32!, function (bytes, start, end): void {
+      onFrame(server, bytes, start, end);
+    });
+  }
+
+  function feed(
+    server: ServerIndex,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    now: number,
+  ): void {
+    const decoder = decoders[server];
+    if (decoder === undefined) return;
+    currentTime = now;
+    decoder.feed(bytes, start, end);
+  }
+
+  function send(server: ServerIndex, frame: Uint8Array): void {
+    const form = config.servers[server].serial;
+    if (form === undefined) return;
+    const bytes = encodeSerial(form, SIDE_CONTROLLER, seqs[server], frame, 0, frame.length, crc32!);
+    if (!ports.serial!(server, bytes)) {
+      unsentCounts[server]++;
+      return;
+    }
+    // What never went out is not missed by the other end.
+    seqs[server] = (seqs[server] + 1) & 255;
+  }
+
+  function poll(view: ServerView, session: Uint8Array, record: RoleRecord | undefined): void {
+    const datagram = encodePoll({
+      counter: view.line!.polls.counter,
+      linkNonce: view.linkNonce,
+      sessionId: session,
+      epoch: epochOf(record),
+    });
+    send(view.index, frameOf(FRAME_DATAGRAM, 0, 0, datagram));
+  }
+
+  function tell(view: ServerView, record: RoleRecord, fresh: boolean, forced: boolean): void {
+    const said = view.line === undefined ? undefined : view.line.said;
+    if (said === undefined) return;
+    const message = encodeControl({
+      kind: KIND_RECORD,
+      record: record,
+      fresh: fresh,
+      forced: forced,
+    });
+    send(view.index, sealedFrame(ports.hmac, config.key, said.bootNonce, view.id, message));
+  }
+
+  function counts(server: ServerIndex): SerialCounts | undefined {
+    const decoder = decoders[server];
+    return decoder === undefined ? undefined : decoder.counts;
+  }
+
+  function unsent(server: ServerIndex): number {
+    return unsentCounts[server];
+  }
+
+  open(0);
+  open(1);
+  return { feed: feed, poll: poll, tell: tell, counts: counts, unsent: unsent };
+}
