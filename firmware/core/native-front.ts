@@ -58,6 +58,9 @@ const STATE_HELLO = 0;
 const STATE_PROOF = 1;
 const STATE_OPEN = 2;
 
+/** The word BLOCK of an XREADGROUP with all its options stands before this argument. */
+const LOOKED_AT_ARGS = 12;
+
 /** Half-sent commands of one connection. */
 const PARTS_MAX = 16;
 
@@ -120,7 +123,8 @@ export function createNativeFront(host: NativeHost, client: ClientSession): Nati
   let held = 0;
   /** The id whose remaining fragments are passed over: it was refused at its first bytes too many. */
   let skippedId = 0;
-  const nameAt = new Int32Array(2);
+  const argStarts = new Int32Array(LOOKED_AT_ARGS);
+  const argEnds = new Int32Array(LOOKED_AT_ARGS);
   let payloadMax = 0;
 
   function agreedPayloadMax(): number {
@@ -271,14 +275,15 @@ export function createNativeFront(host: NativeHost, client: ClientSession): Nati
       return;
     }
     let primaryOnly = (flags & FLAG_TXN) !== 0;
-    if (!primaryOnly && findName(bytes, from, end)) {
+    const found = primaryOnly ? 0 : findArguments(bytes, from, end);
+    if (found > 0) {
       // The header's class decides where it goes, and the server checks it. What would wait for ever on a
       // link that others share is refused here.
-      const entry = findCommand(bytes, nameAt[0], nameAt[1]);
+      const entry = findCommand(bytes, argStarts[0], argEnds[0]);
       const marks = marksOf(entry);
       if (
         (marks & (MARK_ADMIN | MARK_PUBSUB | MARK_TRANSACTION)) !== 0 ||
-        isBlocking(entry, bytes, 0, nameAt, nameAt)
+        isBlocking(entry, bytes, found, argStarts, argEnds)
       ) {
         host.error(client, id, "ERR this command is not supported through the controller");
         return;
@@ -288,24 +293,28 @@ export function createNativeFront(host: NativeHost, client: ClientSession): Nati
     host.submit(client, kept, primaryOnly, bytes, start, end, id);
   }
 
-  /** The first argument of a RESP array, into nameAt. @returns false when it is not one */
-  function findName(bytes: Uint8Array, start: number, end: number): boolean {
+  /** The first arguments of a RESP array, into argStarts and argEnds. @returns how many; 0 when it is not one */
+  function findArguments(bytes: Uint8Array, start: number, end: number): number {
     let at = start;
-    if (bytes[at] !== 42) return false;
+    let found = 0;
+    if (bytes[at] !== 42) return 0;
     while (at < end && bytes[at] !== 10) at++;
     at++;
-    if (at >= end || bytes[at] !== 36) return false;
-    let length = 0;
-    at++;
-    while (at < end && bytes[at] >= 48 && bytes[at] <= 57 && length < 100) {
-      length = length * 10 + bytes[at] - 48;
+    while (found < LOOKED_AT_ARGS && at < end && bytes[at] === 36) {
+      let length = 0;
       at++;
+      while (at < end && bytes[at] >= 48 && bytes[at] <= 57 && length < 100000000) {
+        length = length * 10 + bytes[at] - 48;
+        at++;
+      }
+      at += 2;
+      if (at + length > end) return found;
+      argStarts[found] = at;
+      argEnds[found] = at + length;
+      found++;
+      at += length + 2;
     }
-    at += 2;
-    if (at + length > end) return false;
-    nameAt[0] = at;
-    nameAt[1] = at + length;
-    return true;
+    return found;
   }
 
   function onFrame(

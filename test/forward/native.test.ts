@@ -224,11 +224,21 @@ describe("native commands", () => {
     const c = new Native(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("BLPOP", "x", "0"));
     c.send(FRAME_COMMAND, CLASS_WRITE, 2, resp("SUBSCRIBE", "x"));
+    c.send(
+      FRAME_COMMAND,
+      CLASS_WRITE,
+      3,
+      resp("XREAD", "COUNT", "1", "block", "0", "STREAMS", "x", "$"),
+    );
     expect(c.take().map((frame) => frame.text)).toEqual([
+      "-ERR this command is not supported through the controller\r\n",
       "-ERR this command is not supported through the controller\r\n",
       "-ERR this command is not supported through the controller\r\n",
     ]);
     expect(w.link(0).arrived.length).toBe(0);
+    // Behind STREAMS a key may be called anything.
+    c.send(FRAME_COMMAND, CLASS_WRITE, 4, resp("XREAD", "STREAMS", "block", "0"));
+    expect(w.link(0).arrived.length).toBe(1);
   });
 
   test("fragments of several commands are put together, each bounded", () => {
