@@ -55,6 +55,14 @@ const configSchema = z.strictObject({
   peerPort: listenField,
   /** Where this server answers the controller's polls. */
   udpPort: listenField,
+  /** Serial line from the controller: a second path for its polls. */
+  serial: z
+    .strictObject({
+      /** The device, as /dev/ttyS0, /dev/ttyUSB0 or a pseudo terminal. */
+      path: z.string().regex(/^\//, "the path of a device, from /"),
+      baud: z.number().int().min(1200).max(4000000).default(115200),
+    })
+    .optional(),
   /** RESP port of this server alone, for programs on the same machine; 0: none. */
   localPort: listenField.default(0),
   /** The pair's key in hex, 16 to 64 bytes; or a file that holds it. */

@@ -31,6 +31,7 @@ import { LoadProbe } from "./load-probe.js";
 import { LocalControl } from "./local-control.js";
 import { type Log, openLog } from "./log.js";
 import { PollPort } from "./poll-port.js";
+import { SerialLine } from "./serial-line.js";
 import { writeSetAside } from "./set-aside.js";
 import { Sockets } from "./sockets.js";
 import { openLmdbStore } from "./store/lmdb.js";
@@ -118,7 +119,10 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
         sockets.dial(kind, settings.peer.host, settings.peer.port);
       }
     },
-    datagram: (from, bytes) => pollPort.send(from as RemoteInfo, bytes),
+    datagram(from, bytes) {
+      if (from instanceof SerialLine) from.send(bytes);
+      else pollPort.send(from as RemoteInfo, bytes);
+    },
     hmac: (key, data) => new Uint8Array(createHmac("sha256", key).update(data).digest()),
     random: (count) => new Uint8Array(randomBytes(count)),
     setAside(name, bytes) {
@@ -169,6 +173,20 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
   }).catch((error: unknown) => {
     throw portFailure("for the controller's polls", "udpPort", host, settings.udpPort, error);
   });
+  const serial =
+    settings.serial === undefined
+      ? undefined
+      : new SerialLine(settings.serial.path, settings.serial.baud, {
+          onPoll(from, bytes) {
+            core.onPoll(from, bytes, now());
+            turn.input();
+          },
+          onSealed(payload) {
+            core.onSealed(payload, now());
+            turn.input();
+          },
+          onError: (reason) => log.note("warn", "serial-line", { reason }),
+        });
   turn.begin(core);
 
   const control = await LocalControl.open(settings.dir, "agent.sock", async (line) => {
@@ -179,7 +197,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
       case "identity":
         return Buffer.from(disk.identity).toString("hex");
       case "status":
-        return JSON.stringify(core.status(now()));
+        return JSON.stringify({ ...core.status(now()), serial: serial?.counts() });
       case "backup": {
         await store.backup(rest.join(" "));
         return "ok";
@@ -197,6 +215,7 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
     turn.stop();
     sockets.stop();
     pollPort.close();
+    serial?.close();
     control.close();
     probe.close();
     await store.close();

@@ -8,7 +8,16 @@
  * handed first what lies unread (it returns the time it was given), and is then called at the end of the next
  * turn.
  */
-import type { DatagramSocket, Flash, Hardware, PendingConnection, Turns } from "../hal/hal.js";
+import type {
+  DatagramSocket,
+  Flash,
+  Hardware,
+  PendingConnection,
+  Serial,
+  SerialOptions,
+  Turns,
+} from "../hal/hal.js";
+import type { Crc32 } from "../protocol/serial.js";
 import type { ServerIndex } from "../protocol/record.js";
 import { Connections } from "./connections.js";
 import type { ConnectionEvents } from "./connections.js";
@@ -23,7 +32,13 @@ export type Level = "debug" | "info" | "warn" | "error";
 export interface LoopOptions {
   hardware: Hardware;
   flash: Flash;
-  servers: { host: string; udpPort: number }[];
+  servers: {
+    host: string;
+    udpPort: number;
+    serial?: { path: string; baud: number } | undefined;
+  }[];
+  openSerial(options: SerialOptions): Serial;
+  crc32: Crc32;
   createCore(ports: ControllerPorts): ControllerCore;
   note(level: Level, event: string, details: object | undefined): void;
   /** An invariant is broken. Nothing is called any more. */
@@ -45,6 +60,7 @@ export interface Loop {
 export function createLoop(options: LoopOptions): Loop {
   const { hardware, flash } = options;
   const datagrams: DatagramSocket[] = [];
+  const lines: (Serial | undefined)[] = [];
   let stopped = false;
   let tickedAt = -Infinity;
   /** Something other than clients' bytes has come: deadlines may have moved. */
@@ -103,6 +119,8 @@ export function createLoop(options: LoopOptions): Loop {
       if (on) turns.requestEndOfTurn();
     },
     poll: (server, bytes) => datagrams[server]?.write(bytes),
+    serial: (server, bytes) => lines[server]?.write(bytes) ?? false,
+    crc32: options.crc32,
     persist(record) {
       flash.write(record, (failure) => {
         if (stopped) return;
@@ -144,6 +162,24 @@ export function createLoop(options: LoopOptions): Loop {
     }
   }
 
+  function openLine(
+    number: ServerIndex,
+    server: { serial?: { path: string; baud: number } | undefined },
+  ): Serial {
+    const { path, baud } = server.serial!;
+    return options.openSerial({
+      device: path,
+      baud,
+      onReadable(count) {
+        const bytes = lines[number]?.read();
+        if (stopped || bytes === undefined) return;
+        core.onSerial(number, bytes, 0, count, turns.now());
+        control();
+      },
+      onError: (reason) => options.note("warn", "serial-line", { reason }),
+    });
+  }
+
   function start(): void {
     for (const [index, server] of options.servers.entries()) {
       const number = index as ServerIndex;
@@ -164,6 +200,9 @@ export function createLoop(options: LoopOptions): Loop {
         }),
       );
     }
+    for (const [index, server] of options.servers.entries()) {
+      lines.push(server.serial === undefined ? undefined : openLine(index as ServerIndex, server));
+    }
     core.start(flash.content, turns.now());
     control();
   }
@@ -174,6 +213,7 @@ export function createLoop(options: LoopOptions): Loop {
     turns.close();
     connections.stop();
     for (const datagram of datagrams) datagram.close();
+    for (const line of lines) line?.close();
   }
 
   return {

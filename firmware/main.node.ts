@@ -10,6 +10,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
+import { crc32 } from "node:zlib";
 import type { Flash, Listener } from "../hal/hal.js";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
@@ -18,8 +19,11 @@ import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
 import { openFlash } from "../hal/node/flash.js";
 import { nodeHardware } from "../hal/node/hardware.js";
 import { openLog } from "../hal/node/log.js";
+import { openSerial } from "../hal/node/serial.js";
 import { listenTcp } from "../hal/node/tcp.js";
+import { FORM_BINARY, FORM_TEXT } from "../protocol/serial.js";
 import { createController } from "./core/controller.js";
+import type { ServerConfig } from "./core/config.js";
 import type { ConnectionKind } from "./core/core.js";
 import { createForwarder } from "./core/forward.js";
 import { createLoop } from "./loop.js";
@@ -66,6 +70,12 @@ interface Manners {
   console: boolean;
 }
 
+function coreServer(settings: ControllerSettings, index: 0 | 1): ServerConfig {
+  const { id, preset, serial } = settings.servers[index]!;
+  const form = serial?.form === "text" ? FORM_TEXT : FORM_BINARY;
+  return { id, preset, serial: serial === undefined ? undefined : form };
+}
+
 async function run(settings: ControllerSettings, manners: Manners): Promise<void> {
   const { dir, host } = settings;
   mkdirSync(dir, { recursive: true });
@@ -91,10 +101,12 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     hardware: nodeHardware(),
     flash,
     servers: settings.servers,
+    openSerial,
+    crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
     createCore: (ports) =>
       createController(
         {
-          servers: [settings.servers[0]!, settings.servers[1]!],
+          servers: [coreServer(settings, 0), coreServer(settings, 1)],
           key: settings.key,
           clientKey: settings.clientKey,
           clientPassword: settings.clientPassword,

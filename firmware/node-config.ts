@@ -55,6 +55,15 @@ const configSchema = z.strictObject({
         host: hostField,
         udpPort: z.number().int().min(1).max(65535),
         preset: z.boolean().optional(),
+        /** Serial cable to this server: a second path for polls. */
+        serial: z
+          .strictObject({
+            path: z.string().regex(/^\//, "the path of a device, from /"),
+            baud: z.number().int().min(1200).max(4000000).default(115200),
+            /** "text": the 7-bit form, for an end that can only handle text. */
+            form: z.enum(["binary", "text"]).default("binary"),
+          })
+          .optional(),
       }),
     )
     .length(2, "exactly two servers"),
@@ -87,7 +96,13 @@ export interface ControllerSettings {
   redisPort: number;
   nativePort: number;
   linkPort: number;
-  servers: { id: string; host: string; udpPort: number; preset: boolean }[];
+  servers: {
+    id: string;
+    host: string;
+    udpPort: number;
+    preset: boolean;
+    serial: { path: string; baud: number; form: "binary" | "text" } | undefined;
+  }[];
   key: Uint8Array;
   clientKey: Uint8Array | undefined;
   clientPassword: string | undefined;
@@ -239,7 +254,11 @@ export function parseConfig(raw: unknown, file: string): ControllerSettings {
     redisPort: config.redisPort,
     nativePort: config.nativePort,
     linkPort: config.linkPort,
-    servers: config.servers.map((server) => ({ ...server, preset: server.preset === true })),
+    servers: config.servers.map((server) => ({
+      ...server,
+      preset: server.preset === true,
+      serial: server.serial,
+    })),
     key: new Uint8Array(Buffer.from(keyText!, "hex")),
     clientKey:
       config.clientKey === undefined

@@ -77,6 +77,27 @@ export interface DatagramSocket {
   close(): void;
 }
 
+/** What a serial line needs to know. */
+export interface SerialOptions {
+  /** The port, as the home names it: a device's path on Linux. */
+  device: string;
+  /** @unit bits a second */
+  baud: number;
+  /** `count` bytes can be read now. They are lost to whoever does not read them before it returns. */
+  onReadable(count: number): void;
+  /** The port cannot be had, or has gone; the home tries again by itself. */
+  onError(reason: string): void;
+}
+
+/** A serial line: 8 data bits, no parity, no flow control. */
+export interface Serial {
+  /** @returns the bytes just announced, valid until onReadable returns; undefined when there are none */
+  read(): Uint8Array | undefined;
+  /** Takes all of the bytes or none. @returns false when there is no room for them now */
+  write(bytes: Uint8Array): boolean;
+  close(): void;
+}
+
 /** What a flash held when it was opened. */
 export interface FlashContent {
   /** The newest record, as it was given to `write`; undefined when there is none. */

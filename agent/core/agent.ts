@@ -14,17 +14,20 @@ import {
   KIND_FORWARD_FAILED,
   KIND_GOODBYE,
   KIND_PEER_HEARTBEAT,
+  KIND_RECORD,
   KIND_SESSION_OPEN,
   KIND_SESSION_PLAN,
   KIND_SESSION_READY,
   KIND_STATE,
   SESSION_ID_BYTES,
+  decodeControl,
   decodePoll,
   encodeHeartbeat,
 } from "../../protocol/messages.js";
 import type { ControlMessage, PeerState, RecordMessage } from "../../protocol/messages.js";
 import { bytesEqual, formatHex, primaryIdentity } from "../../protocol/record.js";
 import type { RoleRecord } from "../../protocol/record.js";
+import { unsealed } from "../../protocol/serial-seal.js";
 import { BatchSource, BatchTarget } from "./batch-sync.js";
 import type { AgentConfig } from "./config.js";
 import { ControllerLink } from "./controller-link.js";
@@ -668,6 +671,23 @@ class Agent implements AgentCore {
     if (isMalformed(poll)) return;
     if (!this.controller.onPoll(poll.sessionId, poll.linkNonce, nowMs)) return;
     this.ports.datagram(from, encodeHeartbeat(this.heartbeat.build(poll.counter, nowMs)));
+  }
+
+  onSealed(payload: Uint8Array, nowMs: number): void {
+    if (this.dead) return;
+    this.nowMs = nowMs;
+    const { key, id } = this.config;
+    const nonce = this.heartbeat.bootNonce;
+    const told = unsealed(this.ports.hmac, key, nonce, id, payload, 0, payload.length);
+    if (told === undefined) {
+      this.ports.note("debug", "bad-seal");
+      return;
+    }
+    const message = decodeControl(told, 0, told.length);
+    // Nothing but a record has business on this path.
+    if (isMalformed(message) || message.kind !== KIND_RECORD) return;
+    this.ports.note("info", "record-by-serial", { epoch: message.record.epoch });
+    this.onRecord(message, nowMs);
   }
 
   endTurn(nowMs: number): void {

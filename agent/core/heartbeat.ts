@@ -97,7 +97,7 @@ export class HeartbeatSource {
     private readonly peer: PeerLink,
     private readonly controller: ControllerLink,
     private readonly rejoin: Rejoin,
-    private readonly bootNonce: Uint8Array,
+    readonly bootNonce: Uint8Array,
     private readonly start: { value: number },
   ) {}
 

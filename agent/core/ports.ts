@@ -57,6 +57,8 @@ export interface AgentCore {
   onDrained(connection: number, nowMs: number): void;
   onClosed(connection: number, nowMs: number): void;
   onPoll(from: unknown, bytes: Uint8Array, nowMs: number): void;
+  /** What a SEALED frame of the controller's serial line carried: seal and message. */
+  onSealed(payload: Uint8Array, nowMs: number): void;
   /** A store commit finished; called by the shell's wrapper of the store's `done`. */
   endTurn(nowMs: number): void;
   /** @returns when it wants to be called again, on the same clock. */
