@@ -15,12 +15,15 @@ import { LEVEL_DEBUG } from "./trace.js";
 import type { Trace } from "./trace.js";
 import { IDENTITY_BYTES, formatHex, parseHex } from "../../protocol/record.js";
 import type { ServerIndex } from "../../protocol/record.js";
+import type { SerialCounts } from "../../protocol/serial.js";
 
 export interface ConsoleHost {
   pair: Pair;
   trace: Trace;
   deadlines: Deadlines;
   status(now: number): object;
+  /** What the serial line of a server has brought; undefined where there is none. */
+  lineCounts(server: ServerIndex): SerialCounts | undefined;
   /** @returns why not, "" when it has begun */
   switchover(now: number): string;
   force(server: ServerIndex, now: number): Order;
@@ -113,6 +116,21 @@ export function createConsole(host: ConsoleHost): (line: string, now: number) =>
       const said = view.said;
       const load = loadPermille(view);
       lines.push(serverText(pair, i === 0 ? 0 : 1));
+      const counts = host.lineCounts(i === 0 ? 0 : 1);
+      if (counts !== undefined) {
+        lines.push(
+          "  serial: " +
+            counts.packets +
+            " packets, damaged " +
+            counts.damaged +
+            ", lost " +
+            counts.lost +
+            ", doubled " +
+            counts.doubled +
+            ", echoes " +
+            counts.echoes,
+        );
+      }
       if (said === undefined) continue;
       lines.push(
         "  load " +

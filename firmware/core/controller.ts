@@ -1056,6 +1056,7 @@ export function createController(
     trace: trace,
     deadlines: deadlines,
     status: status,
+    lineCounts: lines.counts,
     switchover: switchover,
     force: force,
     carryOut: carryOutForce,

@@ -264,6 +264,9 @@ describe("a line on its own", () => {
     pair.run(4000);
     expect(pair.written).toEqual([]);
     const line = pair.status.controller.serial[0]!;
+    expect(pair.core!.console("servers", pair.now)).toContain(
+      `  serial: ${line["packets"]} packets, damaged ${line["damaged"]}, lost ${line["lost"]}`,
+    );
     expect(line).toMatchObject({ up: true });
     expect(line["damaged"]).toBeGreaterThan(10);
     expect(line["doubled"]).toBeGreaterThan(5);
