@@ -1,5 +1,6 @@
 // Bundles the three programs into dist/: the controller on Node, the agent, and the dyad command.
-// `npm ci` runs it through the package's `prepare` script.
+// `npm ci` runs it through the package's `prepare` script. With `--board NAME` it builds the firmware of that board
+// instead, into dist/NAME.js.
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,6 +8,12 @@ import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
+
+const boardAt = process.argv.indexOf("--board");
+if (boardAt >= 0) {
+  const { buildBoard } = await import("./board/build-board.mjs");
+  process.exit(await buildBoard(root, process.argv[boardAt + 1]));
+}
 
 const programs = {
   controller: "firmware/main.node.ts",

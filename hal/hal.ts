@@ -49,6 +49,8 @@ export interface ListenerOptions {
   host: string;
   /** 0: any free one. */
   port: number;
+  /** Where a listener serves one connection at a time (W5500): how many of them stand on the port. Default 1. */
+  slots?: number;
   onReadable(count: number): void;
   onError(reason: string): void;
 }
@@ -111,6 +113,24 @@ export interface Flash {
   readonly content: FlashContent;
   /** Keeps a record. One at a time; `done` gets "" or why it failed, and is never called inside. */
   write(record: Uint8Array, done: (failure: string) => void): void;
+  close(): void;
+}
+
+/** Resets the board when it is not kicked in time. */
+export interface Watchdog {
+  kick(): void;
+}
+
+/** What a console needs to know. */
+export interface ConsoleOptions {
+  /** One line as typed, without its end. */
+  onLine(line: string): void;
+}
+
+/** The line on which a person talks to the board. */
+export interface Console {
+  /** Prints text; its line ends are "\n". Never waits: what the line cannot take is dropped, and said so. */
+  write(text: string): void;
   close(): void;
 }
 

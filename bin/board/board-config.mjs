@@ -1,0 +1,262 @@
+/**
+ * A board's configuration: one JSON file in board-configs/, its presence defines the board. Checked field by field;
+ * a complaint names the field, what was found and what is allowed.
+ */
+import { readFileSync } from "node:fs";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { z } from "zod";
+
+/** A configuration that cannot be used; the message is for a person. */
+export class BoardError extends Error {}
+
+const hexKey = z.string().regex(/^([0-9a-fA-F]{2}){16,64}$/, "16 to 64 bytes in hex digits");
+const address = z
+  .string()
+  .regex(/^(\d{1,3}\.){3}\d{1,3}$/, "an IPv4 address in digits: a chip asks no name server");
+const port = z.number().int().min(1).max(65535);
+const offPort = z.number().int().min(0).max(65535);
+const pin = z.string().regex(/^[A-Z]{0,2}[0-9]{1,3}$/, "a pin as the board names it, such as B3");
+const ms = z.number().positive().max(3600000);
+const count = z.number().int().positive();
+
+const TIMINGS = [
+  "pollMs",
+  "failureMs",
+  "probeMs",
+  "linkDownMs",
+  "stallMs",
+  "stallPeerDownMs",
+  "diskStallMs",
+  "holdMs",
+  "handshakeMs",
+  "drainMs",
+  "peerSeenMs",
+  "announceMs",
+  "repeatMs",
+  "refusalQuietMs",
+  "serialPollMs",
+  "serialFailureMs",
+  "serialProbeMs",
+];
+const LIMITS = [
+  "pendingLinksMax",
+  "linkBacklogMax",
+  "traceEntries",
+  "heldBytesMax",
+  "inFlightMax",
+  "replyWindowBytes",
+  "clientOutHighBytes",
+  "clientOutTotalBytes",
+  "valueBytesMax",
+  "clientsMax",
+];
+
+const shapeOf = (names, field) => Object.fromEntries(names.map((name) => [name, field]));
+
+const network = z.discriminatedUnion("chip", [
+  z.strictObject({
+    chip: z.enum(["w5500", "w5100"]),
+    spi: z.strictObject({ bus: z.string(), sck: pin, miso: pin, mosi: pin, cs: pin }),
+    reset: pin.optional(),
+    mac: z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, "six bytes in lower-case hex with :"),
+    address: z.strictObject({ ip: address, subnet: address, gateway: address }),
+  }),
+  z.strictObject({ chip: z.literal("wifi"), ssid: z.string().min(1), password: z.string() }),
+  z.strictObject({ chip: z.literal("host") }),
+]);
+
+const boardSchema = z.strictObject({
+  engine: z.enum(["espruino", "iotjs"]),
+  hardware: z.strictObject({
+    name: z.string().min(1),
+    /** Variables of the engine; 0: as many as the machine has memory for. */
+    variables: z.number().int().min(0).max(65535),
+    /** @unit bytes */
+    variableBytes: z.number().int().min(0).max(32),
+    /** Room for bundle and journals. @unit bytes */
+    storageBytes: count,
+    /** Sockets of the network chip; 0: no such bound. */
+    sockets: z.number().int().min(0).max(64),
+    consoleDevice: z.string().min(1),
+    /** 0: none. @unit s */
+    watchdogSeconds: z.number().min(0).max(30),
+  }),
+  network,
+  servers: z
+    .array(
+      z.strictObject({
+        id: z.string().regex(/^[A-Za-z0-9_-]{1,16}$/, "1 to 16 letters, digits, - or _"),
+        host: address,
+        udpPort: port,
+        preset: z.boolean().default(false),
+      }),
+    )
+    .length(2, "exactly two servers"),
+  ports: z.strictObject({
+    redis: offPort,
+    native: offPort,
+    link: port,
+    /** The polls leave from here; 0: any free one. */
+    udp: offPort,
+  }),
+  /** How many clients may be connected at a time by each front. */
+  slots: z.strictObject({
+    redis: z.number().int().min(0).max(64),
+    native: z.number().int().min(0).max(64),
+  }),
+  key: hexKey.optional(),
+  keyFile: z.string().min(1).optional(),
+  clientKey: hexKey.optional(),
+  clientPassword: z.string().min(1).max(512).optional(),
+  balancing: z.enum(["expected-delay", "reported-load"]),
+  /** Largest frame on a link. @unit bytes */
+  frameMax: z.number().int().min(536).max(65536),
+  /** Records in one of the two journals. */
+  journalSlots: z.number().int().min(4).max(256),
+  timings: z.strictObject(shapeOf(TIMINGS, ms)),
+  limits: z.strictObject(shapeOf(LIMITS, count)),
+});
+
+const SECRETS = new Set(["key", "clientKey", "clientPassword"]);
+
+function allowedAt(path) {
+  let schema = boardSchema;
+  for (const step of path) {
+    while (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional)
+      schema = schema.unwrap();
+    if (schema instanceof z.ZodArray) schema = schema.element;
+    else if (schema instanceof z.ZodObject) schema = schema.shape[String(step)];
+    else return [];
+  }
+  while (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional)
+    schema = schema.unwrap();
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+}
+
+function describe(issue, raw) {
+  const field = issue.path.map(String).join(".");
+  if (issue.code === "unrecognized_keys") {
+    const known = allowedAt(issue.path);
+    return issue.keys
+      .map((key) => {
+        const place = field === "" ? key : `${field}.${key}`;
+        return `unknown field "${place}"${known.length > 0 ? `; allowed here: ${known.join(", ")}` : ""}`;
+      })
+      .join("\n  ");
+  }
+  let found = raw;
+  for (const step of issue.path) found = found?.[step];
+  if (found === undefined) return `field "${field}" is missing (${issue.message})`;
+  return `field "${field}" is ${SECRETS.has(field) ? "(not shown)" : JSON.stringify(found)}: ${issue.message}`;
+}
+
+/** Sockets of the network chip that this board's fronts take: links, listeners and the datagrams. */
+export function socketsOf(config) {
+  const fronts =
+    (config.ports.redis > 0 ? config.slots.redis : 0) +
+    (config.ports.native > 0 ? config.slots.native : 0);
+  return 2 + 1 + fronts;
+}
+
+/**
+ * Checks a parsed board configuration.
+ * @throws BoardError naming every wrong field
+ */
+export function parseBoard(raw, file) {
+  const fail = (text) => {
+    throw new BoardError(`${file} cannot be used:\n  ${text}`);
+  };
+  const result = boardSchema.safeParse(raw);
+  if (!result.success) {
+    return fail(result.error.issues.map((issue) => describe(issue, raw)).join("\n  "));
+  }
+  const config = result.data;
+  const [a, b] = config.servers;
+  if (a.id === b.id)
+    fail(`field "servers.1.id" is "${b.id}", as servers.0.id is: two names are needed`);
+  if (a.preset && b.preset)
+    fail('field "servers.1.preset" is true, as servers.0.preset is: one at most');
+  for (const front of ["redis", "native"]) {
+    if (config.ports[front] > 0 && config.slots[front] === 0) {
+      fail(`field "slots.${front}" is 0: with ports.${front} ${config.ports[front]} at least 1`);
+    }
+  }
+  const sockets = socketsOf(config);
+  if (config.hardware.sockets > 0 && sockets > config.hardware.sockets) {
+    fail(
+      `field "slots" asks for ${sockets} sockets (two links, the polls, one each client): ` +
+        `the network chip has ${config.hardware.sockets}`,
+    );
+  }
+  if ((config.key === undefined) === (config.keyFile === undefined)) {
+    fail('exactly one of "key" and "keyFile" is needed');
+  }
+  if (config.keyFile !== undefined) {
+    const path = isAbsolute(config.keyFile)
+      ? config.keyFile
+      : resolve(dirname(resolve(file)), config.keyFile);
+    let text;
+    try {
+      text = readFileSync(path, "utf8").trim();
+    } catch (error) {
+      fail(
+        `field "keyFile": ${path} cannot be read (${error.message}); make one: openssl rand -hex 32`,
+      );
+    }
+    if (!hexKey.safeParse(text).success)
+      fail(`field "keyFile": ${path} must hold 16 to 64 bytes in hex`);
+    config.key = text;
+  }
+  return config;
+}
+
+/** @throws BoardError when there is no such board, or its file cannot be used */
+export function readBoard(root, name, known) {
+  if (!known.includes(name)) {
+    throw new BoardError(`there is no board "${name}"; boards: ${known.join(", ")}`);
+  }
+  const file = join(root, "board-configs", `${name}.json`);
+  let raw;
+  try {
+    raw = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new BoardError(`${file} is not JSON: ${error.message}`);
+  }
+  return parseBoard(raw, file);
+}
+
+const bytesOf = (hex) => [...Buffer.from(hex, "hex")];
+
+/** The module that firmware/main.<engine>.ts imports as "dyad:board". */
+export function boardModule(name, config) {
+  const oneEach = config.network.chip === "w5500" || config.network.chip === "w5100";
+  const constants = {
+    name,
+    consoleDevice: config.hardware.consoleDevice,
+    servers: config.servers,
+    key: bytesOf(config.key),
+    clientKey: config.clientKey === undefined ? undefined : bytesOf(config.clientKey),
+    clientPassword: config.clientPassword,
+    balancing: config.balancing,
+    redisPort: config.ports.redis,
+    nativePort: config.ports.native,
+    linkPort: config.ports.link,
+    udpPort: config.ports.udp,
+    redisSlots: oneEach ? config.slots.redis : 1,
+    nativeSlots: oneEach ? config.slots.native : 1,
+    linkSlots: oneEach ? 2 : 1,
+    frameMax: config.frameMax,
+    journalSlots: config.journalSlots,
+    watchdogSeconds: config.hardware.watchdogSeconds,
+    timings: config.timings,
+    limits: {
+      ...config.limits,
+      clientsMax: Math.min(config.limits.clientsMax, config.slots.redis + config.slots.native),
+    },
+  };
+  const literal = (value) => JSON.stringify(value).replace(/"([A-Za-z_][A-Za-z0-9_]*)":/g, "$1:");
+  const fields = Object.entries(constants).map(
+    ([key, value]) => `${key}: ${value === undefined ? "undefined" : literal(value)}`,
+  );
+  return `export const board = { ${fields.join(", ")} };`;
+}

@@ -1,0 +1,32 @@
+/** What the build bakes into a board's bundle from board-configs/<board>.json; see bin/board/board-config.mjs. */
+declare module "dyad:board" {
+  import type { Timings } from "./core/config.js";
+  import type { Limits } from "./core/limits.js";
+
+  export interface Board {
+    readonly name: string;
+    /** Name of the serial device that carries the console. */
+    readonly consoleDevice: string;
+    readonly servers: { id: string; host: string; udpPort: number; preset: boolean }[];
+    readonly key: number[];
+    readonly clientKey: number[] | undefined;
+    readonly clientPassword: string | undefined;
+    readonly balancing: "expected-delay" | "reported-load";
+    /** 0: this front is not offered. */
+    readonly redisPort: number;
+    readonly nativePort: number;
+    readonly linkPort: number;
+    readonly udpPort: number;
+    /** Listeners on each port, where one serves one client. */
+    readonly redisSlots: number;
+    readonly nativeSlots: number;
+    readonly linkSlots: number;
+    readonly frameMax: number;
+    readonly journalSlots: number;
+    readonly watchdogSeconds: number;
+    readonly timings: Timings;
+    readonly limits: Limits;
+  }
+
+  export const board: Board;
+}

@@ -1,0 +1,123 @@
+/**
+ * The connections of a board: numbers for the core, sockets for the hardware.
+ *
+ * The engine itself gathers what is written into one string a connection, so nothing is gathered here; a write
+ * is one crossing into the engine. What the core's `send` may not hold back is bounded by its limits.
+ */
+import type { Hardware, PendingConnection, TcpSocket } from "../hal/hal.js";
+import type { ConnectionKind, ControllerCore } from "./core/core.js";
+
+export interface ChipConnections {
+  adopt(kind: ConnectionKind, pending: PendingConnection): void;
+  send(connection: number, bytes: Uint8Array, start: number, end: number): void;
+  backlog(connection: number): number;
+  close(connection: number, abort: boolean): void;
+  setReading(connection: number, on: boolean): void;
+  count(): number;
+}
+
+/** What the connections need of the loop. */
+export interface ConnectionsHost {
+  core(): ControllerCore;
+  now(): number;
+  /** Something other than clients' bytes has come. */
+  onControl(): void;
+}
+
+class ChipConnection {
+  readonly number: number;
+  readonly kind: ConnectionKind;
+  socket: TcpSocket | undefined;
+  closing: boolean;
+
+  constructor(number: number, kind: ConnectionKind) {
+    this.number = number;
+    this.kind = kind;
+    this.socket = undefined;
+    this.closing = false;
+  }
+}
+
+/** @param readBytes bytes of one connection kept while the core does not take them */
+export function createChipConnections(
+  hardware: Hardware,
+  host: ConnectionsHost,
+  readBytes: number,
+): ChipConnections {
+  const table: (ChipConnection | undefined)[] = [];
+  let open = 0;
+
+  function freeNumber(): number {
+    for (let i = 0; i < table.length; i++) if (table[i] === undefined) return i;
+    return table.length;
+  }
+
+  function onBytes(connection: ChipConnection): void {
+    const bytes = connection.socket!.read();
+    if (bytes === undefined || connection.closing) return;
+    host.core().onBytes(connection.number, bytes, 0, bytes.length, host.now());
+    if (connection.kind === "server") host.onControl();
+  }
+
+  function onEnded(connection: ChipConnection): void {
+    if (table[connection.number] !== connection) return;
+    table[connection.number] = undefined;
+    open--;
+    connection.closing = true;
+    host.core().onClosed(connection.number, host.now());
+    host.onControl();
+  }
+
+  function adopt(kind: ConnectionKind, pending: PendingConnection): void {
+    const number = freeNumber();
+    const connection = new ChipConnection(number, kind);
+    table[number] = connection;
+    open++;
+    connection.socket = hardware.adopt({
+      from: pending,
+      readBytes: readBytes,
+      onReadable: () => onBytes(connection),
+      onWritable: () => {
+        if (!connection.closing) host.core().onDrained(number, host.now());
+      },
+      onError: () => onEnded(connection),
+    });
+    host.core().onOpen(number, kind, host.now());
+    host.onControl();
+  }
+
+  function send(number: number, bytes: Uint8Array, start: number, end: number): void {
+    const connection = table[number];
+    if (connection === undefined || connection.closing) return;
+    connection.socket!.write(
+      start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end),
+    );
+  }
+
+  function backlog(number: number): number {
+    const connection = table[number];
+    return connection === undefined ? 0 : connection.socket!.pending();
+  }
+
+  function close(number: number, abort: boolean): void {
+    const connection = table[number];
+    if (connection === undefined || (connection.closing && !abort)) return;
+    connection.closing = true;
+    if (abort) connection.socket!.close();
+    else connection.socket!.end();
+  }
+
+  function setReading(number: number, on: boolean): void {
+    const connection = table[number];
+    if (connection !== undefined) connection.socket!.setReading(on);
+  }
+
+  return {
+    adopt: adopt,
+    send: send,
+    backlog: backlog,
+    close: close,
+    setReading: setReading,
+    count: () => open,
+  };
+}

@@ -1,0 +1,140 @@
+/**
+ * The controller's loop on a board: what the engine brings goes to the core at once, and the core's tick follows
+ * when a deadline may have moved.
+ *
+ *     data, datagram, flash ──> core ──> engine's own send strings, polls, flash
+ *            └── control? ──> tick ──> one timer for the next one
+ *
+ * Unlike the loop on Node nothing is gathered (the engine does that) and nothing is deferred: one event of a
+ * board is at most one chunk. The watchdog is kicked by a tick that has come back, and by nothing else.
+ */
+import type { DatagramSocket, Flash, Hardware, Turns, Watchdog } from "../hal/hal.js";
+import type { ServerIndex } from "../protocol/record.js";
+import { createChipConnections } from "./chip-connections.js";
+import type { ChipConnections } from "./chip-connections.js";
+import type { ControllerCore } from "./core/core.js";
+import type { ControllerPorts } from "./core/ports.js";
+
+export interface ChipLoopOptions {
+  hardware: Hardware;
+  flash: Flash;
+  watchdog: Watchdog;
+  servers: { host: string; udpPort: number }[];
+  /** Bytes of one connection kept while the core does not take them. */
+  readBytes: number;
+  createCore(ports: ControllerPorts): ControllerCore;
+  note(level: "debug" | "info" | "warn" | "error", event: string, text: string): void;
+  onReset(reason: string): void;
+}
+
+export interface ChipLoop {
+  connections: ChipConnections;
+  start(): void;
+  console(line: string): string;
+}
+
+export function createChipLoop(options: ChipLoopOptions): ChipLoop {
+  const hardware = options.hardware;
+  const datagrams: DatagramSocket[] = [];
+  let stopped = false;
+  let tickWanted = false;
+  let core: ControllerCore | undefined = undefined;
+
+  const turns: Turns = hardware.createTurns({
+    wake: () => {
+      if (!stopped) tick();
+    },
+    endOfTurn: () => {
+      if (!stopped && tickWanted) tick();
+    },
+  });
+
+  function theCore(): ControllerCore {
+    return core!;
+  }
+
+  function control(): void {
+    if (tickWanted) return;
+    tickWanted = true;
+    turns.requestEndOfTurn();
+  }
+
+  function tick(): void {
+    tickWanted = false;
+    const now = turns.now();
+    const next = core!.tick(now);
+    if (stopped) return;
+    options.watchdog.kick();
+    if (next <= now) control();
+    else turns.wakeIn(next - now);
+  }
+
+  const connections = createChipConnections(
+    hardware,
+    { core: theCore, now: () => turns.now(), onControl: control },
+    options.readBytes,
+  );
+
+  const ports: ControllerPorts = {
+    send: connections.send,
+    backlog: connections.backlog,
+    close: (connection, reason, abort) => {
+      options.note("debug", "close", connection + " " + reason);
+      connections.close(connection, abort);
+    },
+    setReading: connections.setReading,
+    poll: (server, bytes) => datagrams[server]!.write(bytes),
+    persist: (record) => {
+      options.flash.write(record, (failure) => {
+        if (stopped) return;
+        if (failure === "") core!.onPersisted(turns.now());
+        else core!.onPersistFailed(failure, turns.now());
+        control();
+      });
+    },
+    hmac: hardware.hmac,
+    note: (level, event, details) => {
+      const text = details === undefined ? "" : (details as { text: string }).text;
+      options.note(level, event, text);
+    },
+    reset: (reason) => {
+      stopped = true;
+      options.onReset(reason);
+    },
+  };
+  core = options.createCore(ports);
+
+  function listen(server: ServerIndex): void {
+    datagrams.push(
+      hardware.createDatagram({
+        host: options.servers[server]!.host,
+        port: options.servers[server]!.udpPort,
+        onReadable: (bytes) => {
+          if (stopped) return;
+          core!.onHeartbeat(server, bytes, turns.now());
+          control();
+        },
+        onRefused: () => {
+          if (stopped) return;
+          core!.onPollRefused(server, turns.now());
+          control();
+        },
+      }),
+    );
+  }
+
+  return {
+    connections: connections,
+    start: () => {
+      listen(0);
+      listen(1);
+      core!.start(options.flash.content, turns.now());
+      control();
+    },
+    console: (line) => {
+      const answer = core!.console(line, turns.now());
+      control();
+      return answer;
+    },
+  };
+}

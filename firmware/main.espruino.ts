@@ -1,0 +1,122 @@
+/**
+ * The controller as the firmware of an Espruino board. What is baked in comes from board-configs/<board>.json.
+ *
+ * A broken invariant, an error nobody caught, or memory that ran out end in a reboot: the record in flash is
+ * all that a boot needs.
+ */
+import { board } from "dyad:board";
+import type { EngineMemory, EngineSerial, EngineUtilities } from "../hal/espruino/engine.js";
+import { openConsole } from "../hal/espruino/console.js";
+import { openFlash } from "../hal/espruino/flash.js";
+import { espruinoHardware } from "../hal/espruino/hardware.js";
+import { listenTcp } from "../hal/espruino/tcp.js";
+import { mendTypedArraySlice } from "../hal/espruino/typed-array-slice.js";
+import { startWatchdog } from "../hal/espruino/watchdog.js";
+import type { Console, Listener } from "../hal/hal.js";
+import { RECORD_BYTES } from "../protocol/record.js";
+import { createChipLoop } from "./chip-loop.js";
+import type { ChipLoop } from "./chip-loop.js";
+import { createController } from "./core/controller.js";
+import type { ConnectionKind } from "./core/core.js";
+import { createForwarder } from "./core/forward.js";
+
+declare const E: EngineUtilities;
+declare const global: { [name: string]: unknown };
+declare const process: {
+  memory(): EngineMemory;
+  on(event: string, f: (error: unknown) => void): void;
+};
+
+/** Time for the last words to leave before a reboot. @unit ms */
+const LAST_WORDS_MS = 100;
+
+let terminal: Console | undefined = undefined;
+let rebooting = false;
+
+function say(text: string): void {
+  if (terminal !== undefined) terminal.write(text + "\n");
+}
+
+function reboot(reason: string): void {
+  if (rebooting) return;
+  rebooting = true;
+  say("reset: " + reason);
+  setTimeout(() => E.reboot(), LAST_WORDS_MS);
+}
+
+/** Used and free variables: the memory of this engine. */
+function memoryText(): string {
+  const memory = process.memory();
+  return (
+    memory.usage +
+    " of " +
+    memory.total +
+    " variables of " +
+    memory.blocksize +
+    " bytes used, " +
+    memory.free +
+    " free"
+  );
+}
+
+mendTypedArraySlice();
+const loop: ChipLoop = createChipLoop({
+  hardware: espruinoHardware(board.udpPort),
+  flash: openFlash(board.journalSlots, RECORD_BYTES),
+  watchdog: startWatchdog(board.watchdogSeconds),
+  servers: board.servers,
+  readBytes: board.limits.clientOutHighBytes,
+  createCore: (ports) =>
+    createController(
+      {
+        servers: [board.servers[0]!, board.servers[1]!],
+        key: new Uint8Array(board.key),
+        clientKey: board.clientKey === undefined ? undefined : new Uint8Array(board.clientKey),
+        clientPassword: board.clientPassword,
+        balancing: board.balancing,
+        frameMax: board.frameMax,
+        idMax: 0xfff00000,
+        seed: new Uint8Array(0),
+        timings: board.timings,
+        limits: board.limits,
+      },
+      ports,
+      createForwarder,
+    ),
+  note: (level, event, text) => {
+    if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
+  },
+  onReset: reboot,
+});
+
+function listen(kind: ConnectionKind, port: number, slots: number): void {
+  if (port === 0) return;
+  const listener: Listener = listenTcp({
+    host: "0.0.0.0",
+    port: port,
+    slots: slots,
+    onReadable: () => {
+      let pending = listener.read();
+      while (pending !== undefined) {
+        loop.connections.adopt(kind, pending);
+        pending = listener.read();
+      }
+    },
+    onError: () => undefined,
+  });
+}
+
+function onLine(line: string): void {
+  if (line === "memory") say(memoryText());
+  else if (line === "reboot") reboot("asked for at the console");
+  else say(loop.console(line));
+}
+
+process.on("uncaughtException", (error) => reboot("error nobody caught: " + error));
+E.on("errorFlag", (flags) => reboot("the engine reports " + flags.join(" ")));
+terminal = openConsole(global[board.consoleDevice] as EngineSerial, { onLine: onLine });
+loop.start();
+listen("server", board.linkPort, board.linkSlots);
+listen("redis", board.redisPort, board.redisSlots);
+listen("native", board.nativePort, board.nativeSlots);
+say("dyad on " + board.name + ": " + memoryText());

@@ -1,0 +1,73 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { parseBoard } from "../../bin/board/board-config.mjs";
+import { bundleBoard } from "../../bin/board/bundle.mjs";
+import { lintBundle, lintLengths } from "../../bin/board/engine-lint.mjs";
+import { defaultTimings } from "../../firmware/core/config.js";
+import type { Timings } from "../../firmware/core/config.js";
+import { checkLimits, defaultLimits } from "../../firmware/core/limits.js";
+import type { Limits } from "../../firmware/core/limits.js";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+interface Raw {
+  [field: string]: unknown;
+  keyFile?: string | undefined;
+  key?: string;
+  ports: Record<string, unknown>;
+  hardware: Record<string, unknown>;
+  timings: Timings;
+  limits: Limits;
+}
+
+function raw(): Raw {
+  const file = join(ROOT, "board-configs", "espruino-linux.json");
+  const fields = JSON.parse(readFileSync(file, "utf8")) as Raw;
+  delete fields.keyFile;
+  fields.key = "00".repeat(32);
+  return fields;
+}
+
+describe("a board's configuration", () => {
+  test("every timing and limit of the core is in it, and they fit together", () => {
+    const fields = raw();
+    expect(Object.keys(fields.timings).sort()).toEqual(Object.keys(defaultTimings()).sort());
+    expect(Object.keys(fields.limits).sort()).toEqual(Object.keys(defaultLimits()).sort());
+    expect(() => checkLimits(fields.timings, fields.limits)).not.toThrow();
+    expect(() => parseBoard(fields, "x.json")).not.toThrow();
+  });
+
+  test("a wrong value: the field, the value and what is allowed", () => {
+    const fields = raw();
+    fields.ports.link = 70000;
+    expect(() => parseBoard(fields, "x.json")).toThrow(
+      /x\.json.*\n.*"ports\.link" is 70000.*65535/s,
+    );
+  });
+
+  test("a field nobody knows: what is allowed there", () => {
+    const fields = raw();
+    fields.ports.rediss = 1;
+    expect(() => parseBoard(fields, "x.json")).toThrow(/"ports\.rediss".*redis, native, link/s);
+  });
+
+  test("more sockets than the network chip has", () => {
+    const fields = raw();
+    fields.hardware.sockets = 8;
+    expect(() => parseBoard(fields, "x.json")).toThrow(/19 sockets.*the network chip has 8/s);
+  });
+
+  test("a key is not shown", () => {
+    const fields = raw();
+    fields.key = "secret";
+    expect(() => parseBoard(fields, "x.json")).toThrow(/"key" is \(not shown\)/);
+  });
+
+  test("the bundle has nothing the engine is known to fail on", async () => {
+    const { text, named } = await bundleBoard(ROOT, "espruino-linux", parseBoard(raw(), "x.json"));
+    expect(lintBundle(text)).toEqual([]);
+    expect(lintLengths(named)).toEqual([]);
+  });
+});

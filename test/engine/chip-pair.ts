@@ -1,0 +1,254 @@
+/**
+ * A whole pair with a real engine as its controller: the interpreter runs the board's bundle, two real agents dial
+ * in. Everything is on the loopback, in a directory of its own.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseBoard } from "../../bin/board/board-config.mjs";
+import { bundleBoard } from "../../bin/board/bundle.mjs";
+import { RespClient } from "../../bench/resp-client.js";
+
+export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const AGENT = join(ROOT, "dist", "agent.js");
+const BOARDS = { espruino: "espruino-linux", iotjs: "iotjs-linux" };
+const SERVERS = ["a", "b"] as const;
+
+export type Engine = keyof typeof BOARDS;
+export type ServerId = (typeof SERVERS)[number];
+
+/** Whether an engine's interpreter can be run here. */
+export function isThere(engine: Engine): boolean {
+  return spawnSync("sh", ["-c", `command -v ${engine}`]).status === 0;
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise((wake) => setTimeout(wake, ms));
+
+/** Asks until the answer is true. @throws with `what` when it is not within the time */
+export async function until(
+  what: string,
+  ask: () => boolean | Promise<boolean>,
+  timeoutMs = 20_000,
+): Promise<void> {
+  const end = performance.now() + timeoutMs;
+  while (!(await ask())) {
+    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await sleep(25);
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, "127.0.0.1");
+      await new Promise((ready) => server.once("listening", ready));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
+  return ports;
+}
+
+/** The interpreter with the firmware: a chip that can be plugged in and out. Its flash stays. */
+export class Chip {
+  /** Everything it has said at its console since it was made. */
+  said = "";
+  private child: ChildProcess | undefined;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly dir: string,
+    private readonly bundle: string,
+  ) {}
+
+  powerOn(): void {
+    // The interpreter must not see the end of its input: the pipe stays open.
+    const child = spawn(this.engine, [this.bundle], {
+      cwd: this.dir,
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    this.child = child;
+    const hear = (data: Buffer): void => {
+      this.said += data.toString("latin1").replaceAll("\r", "");
+    };
+    child.stdout.on("data", hear);
+    child.stderr.on("data", hear);
+    child.stdin.on("error", () => undefined);
+  }
+
+  get pid(): number {
+    return this.child!.pid!;
+  }
+
+  isOn(): boolean {
+    const { child } = this;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
+  /** Cuts the power. */
+  async powerOff(): Promise<void> {
+    const { child } = this;
+    if (child === undefined) return;
+    if (this.isOn()) {
+      child.kill("SIGKILL");
+      await new Promise((ended) => child.once("exit", ended));
+    }
+    this.child = undefined;
+  }
+
+  /** Types a line at the console. @returns what it says from then on, when it has been quiet for a while */
+  async type(line: string): Promise<string> {
+    const from = this.said.length;
+    this.child!.stdin!.write(`${line}\n`);
+    const prompt = `${line}\n`;
+    await until(
+      `an answer to ${line}`,
+      () => this.said.indexOf(prompt, from) >= 0 && this.said.length > from + prompt.length,
+    );
+    let length = 0;
+    while (length !== this.said.length) {
+      length = this.said.length;
+      await sleep(60);
+    }
+    return this.said.slice(this.said.indexOf(prompt, from) + prompt.length);
+  }
+}
+
+/** One data server: its process and its disk. */
+class Server {
+  child: ChildProcess | undefined;
+
+  constructor(
+    readonly id: ServerId,
+    private readonly config: string,
+  ) {}
+
+  start(): void {
+    this.child = spawn(process.execPath, [AGENT, "--config", this.config], {
+      stdio: ["pipe", "ignore", "inherit"],
+    });
+  }
+
+  /** kill -9 */
+  async kill(): Promise<void> {
+    const { child } = this;
+    if (child === undefined) return;
+    this.child = undefined;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGKILL");
+    await new Promise((ended) => child.once("exit", ended));
+  }
+}
+
+export class ChipPair {
+  readonly chip: Chip;
+  readonly servers: Record<ServerId, Server>;
+  private readonly clients: RespClient[] = [];
+
+  private constructor(
+    readonly dir: string,
+    readonly redisPort: number,
+    readonly localPorts: Record<ServerId, number>,
+    engine: Engine,
+    bundle: string,
+  ) {
+    this.chip = new Chip(engine, join(dir, "chip"), bundle);
+    this.servers = {
+      a: new Server("a", join(dir, "a.json")),
+      b: new Server("b", join(dir, "b.json")),
+    };
+  }
+
+  /** Builds the firmware for free ports and writes all configurations; nothing is started. */
+  static async make(engine: Engine, changes: Record<string, unknown> = {}): Promise<ChipPair> {
+    const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
+      encoding: "utf8",
+    });
+    if (prepared.status !== 0) throw new Error(prepared.stderr);
+    const dir = mkdtempSync(join(tmpdir(), "dyad-chip-"));
+    mkdirSync(join(dir, "chip"));
+    const [redis, native, link, peerA, peerB, udpA, udpB, localA, localB] = (await freePorts(
+      9,
+    )) as [number, number, number, number, number, number, number, number, number];
+    const key = randomBytes(32).toString("hex");
+    const name = BOARDS[engine];
+    const raw = JSON.parse(readFileSync(join(ROOT, "board-configs", `${name}.json`), "utf8")) as {
+      keyFile?: string;
+      servers: { udpPort: number }[];
+      ports: Record<string, number>;
+    } & Record<string, unknown>;
+    delete raw.keyFile;
+    raw.key = key;
+    raw.servers[0]!.udpPort = udpA;
+    raw.servers[1]!.udpPort = udpB;
+    raw.ports = { redis, native, link, udp: 0 };
+    Object.assign(raw, changes);
+    const { text } = await bundleBoard(ROOT, name, parseBoard(raw, name));
+    const bundle = join(dir, "chip", "firmware.js");
+    writeFileSync(bundle, text);
+    const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
+      writeFileSync(
+        join(dir, `${id}.json`),
+        JSON.stringify({
+          id,
+          servers: ["a", "b"],
+          dir: `data-${id}`,
+          controller: { host: "127.0.0.1", linkPort: link, clientPort: redis },
+          peer: { host: "127.0.0.1", port: peer },
+          peerPort,
+          udpPort: udp,
+          localPort: local,
+          key,
+          preset: id === "a",
+          log: `${id}.log`,
+        }),
+      );
+    write("a", peerA, peerB, udpA, localA);
+    write("b", peerB, peerA, udpB, localB);
+    return new ChipPair(dir, redis, { a: localA, b: localB }, engine, bundle);
+  }
+
+  /** A client of the chip's Redis port. */
+  async client(): Promise<RespClient> {
+    const client = await RespClient.open(this.redisPort);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** What the chip's console says to `status`, its lines joined. */
+  status(): Promise<string> {
+    return this.chip.type("status");
+  }
+
+  /** Waits until the console's status shows what is asked for. */
+  async reaches(pattern: RegExp, timeoutMs = 30_000): Promise<void> {
+    let last = "";
+    try {
+      await until(
+        `status ${pattern.source}`,
+        async () => {
+          last = await this.status();
+          return pattern.test(last);
+        },
+        timeoutMs,
+      );
+    } catch (error) {
+      throw new Error(
+        `${(error as Error).message}; it last said:\n${last}\nall:\n${this.chip.said.slice(-3000)}`,
+      );
+    }
+  }
+
+  async end(): Promise<void> {
+    for (const client of this.clients) client.socket.destroy();
+    await this.chip.powerOff();
+    for (const id of SERVERS) await this.servers[id].kill();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}

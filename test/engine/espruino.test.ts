@@ -1,0 +1,65 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { ChipPair, isThere } from "./chip-pair.js";
+import type { ServerId } from "./chip-pair.js";
+
+const here = isThere("espruino");
+if (!here) console.log("test/engine: skipped, no `espruino` on PATH");
+
+let pair: ChipPair | undefined;
+afterEach(async (context) => {
+  if (context.task.result?.state === "fail") console.log(pair?.chip.said.slice(-4000));
+  await pair?.end();
+  pair = undefined;
+});
+
+/** Who is primary, as the chip's console says. */
+async function primary(of: ChipPair): Promise<ServerId> {
+  const found = /primary:? +"?([ab])\b|(?:both|solo)\(([ab])\)/.exec(await of.status());
+  if (found === null) throw new Error(`no primary in:\n${await of.status()}`);
+  return (found[1] ?? found[2]) as ServerId;
+}
+
+async function inMode(of: ChipPair, mode: "both" | "solo"): Promise<void> {
+  await of.reaches(new RegExp(`${mode}\\([ab]\\)`));
+}
+
+describe.runIf(here)("a pair with the real Espruino interpreter as controller", () => {
+  test("power-on, reads and writes, kill -9, failover, return, reboot of the chip", async () => {
+    pair = await ChipPair.make("espruino");
+    pair.chip.powerOn();
+    pair.servers.b.start();
+    pair.servers.a.start();
+    await inMode(pair, "both");
+
+    const client = await pair.client();
+    expect(await client.call(["SET", "x", "1"])).toBe("OK");
+    expect(await client.call(["INCR", "x"])).toBe(2);
+    for (let i = 0; i < 20; i++) expect(await client.call(["GET", "x"])).toBe("2");
+
+    const first = await primary(pair);
+    const other = first === "a" ? "b" : "a";
+    await pair.servers[first].kill();
+    // The connection stays, and the command is answered by the other server.
+    expect(await client.call(["INCR", "x"], 20_000)).toBe(3);
+    expect(await primary(pair)).toBe(other);
+
+    pair.servers[first].start();
+    await inMode(pair, "both");
+    await pair.servers[other].kill();
+    // The one that came back holds what was written meanwhile.
+    expect(await client.call(["GET", "x"], 20_000)).toBe("3");
+    pair.servers[other].start();
+    await inMode(pair, "both");
+
+    const before = /epoch (\d+)/.exec(await pair.status())?.[1];
+    await pair.chip.powerOff();
+    const heard = pair.chip.said.length;
+    pair.chip.powerOn();
+    await inMode(pair, "both");
+    // The record was kept in flash: no role changed and no epoch was spent.
+    expect(pair.chip.said.slice(heard)).not.toContain("blank");
+    expect(/epoch (\d+)/.exec(await pair.status())?.[1]).toBe(before);
+    const again = await pair.client();
+    expect(await again.call(["GET", "x"], 20_000)).toBe("3");
+  }, 180_000);
+});
