@@ -44,12 +44,23 @@ const OPEN_MAX = 40;
 /** Errors that promise that nothing was done. */
 const SURELY_NOT = /^(CLUSTERDOWN|EXECABORT|BUSY|TRYAGAIN|LOADING|READONLY|NOAUTH)\b/;
 
+/** Whoever has a connection on the clients' machine. */
+export interface Connected {
+  onOpen(): void;
+  onBytes(bytes: Uint8Array, start: number, end: number): void;
+  onClosed(): void;
+}
+
 /** The program of the clients' machine: hands events to the client whose connection it is. */
 export class ClientsProgram implements Program {
-  private readonly byHandle = new Map<number, Client>();
+  private readonly byHandle = new Map<number, Connected>();
 
-  bind(handle: number, client: Client): void {
+  bind(handle: number, client: Connected): void {
     this.byHandle.set(handle, client);
+  }
+
+  unbind(handle: number): void {
+    this.byHandle.delete(handle);
   }
 
   onOpen(handle: number): void {
@@ -102,6 +113,8 @@ export class Client {
   /** Replies of any kind since the last reset, for the liveness phase. */
   lastSuccessAt = -1;
   connected = false;
+  /** It sends nothing before then. @unit ms */
+  silentUntil = 0;
   private end: End | undefined;
   private dialing = false;
   private session = 0;
@@ -256,6 +269,7 @@ export class Client {
     }
     if (
       this.connected &&
+      this.now >= this.silentUntil &&
       (this.expected.length === 0 || (this.style.open && this.expected.length < OPEN_MAX))
     ) {
       this.sendBatch();

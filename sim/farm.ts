@@ -8,6 +8,8 @@ export interface FarmOptions {
   /** Infinity: until `stop` says so. */
   count: number;
   workers: number;
+  /** See RunOptions. */
+  safetyOnly?: boolean;
   onResult: (result: RunResult) => void;
   /** Asked before each seed is handed out. */
   stop: () => boolean;
@@ -31,7 +33,7 @@ export function runFarm(options: FarmOptions): Promise<void> {
         return;
       }
       open++;
-      worker.postMessage({ seed: next++ });
+      worker.postMessage({ seed: next++, safetyOnly: options.safetyOnly === true });
     };
     for (let i = 0; i < Math.min(options.workers, options.count); i++) {
       const worker = new Worker(options.bundlePath, { execArgv: ["--enable-source-maps"] });

@@ -40,6 +40,8 @@ const ON_SERVERS = new Set<FaultKind>([
   "diskReplace",
   "diskRestore",
   "urgentCrash",
+  "diskFull",
+  "burst",
 ]);
 
 export function drawPlan(random: Random, options: Options): Fault[] {

@@ -42,6 +42,8 @@ export interface Operation {
   ttlMs: number;
   /** Where it was sent: the controller, or a server's local port. */
   via: "controller" | "a" | "b";
+  /** It carries a number of an exactly-once session. */
+  numbered?: boolean;
 }
 
 export class History {

@@ -5,6 +5,10 @@
  * - in one epoch only one server answers changes;
  * - it is the one the controller's flash names for that epoch;
  * - in a solo epoch the other server answers nothing at all.
+ *
+ * reads-target, judged as each command is sent: changes go to the primary that the flash names (P6); reads go there as
+ * well, or, in mode both alone, to a standby whose own disk has that very epoch (P3, P4); nothing goes anywhere while
+ * the flash is blank (G1).
  */
 import {
   CLASS_QUERY,
@@ -59,6 +63,8 @@ interface Link {
 export interface LinkTapWorld {
   controllerIndex: number;
   flashRecord(): RoleRecord | undefined;
+  /** The record on a server's disk. */
+  heldRecord(server: number): RoleRecord | undefined;
   violate(promise: string, what: string): void;
 }
 
@@ -67,6 +73,9 @@ export class LinkTap {
   readonly readsBy = [0, 0];
   readonly standbyReads = [0, 0];
   changes = 0;
+  /** Commands sent to each side, as the flash names them at that moment. */
+  toPrimary = 0;
+  toStandby = 0;
   private readonly links = new Map<End, Link>();
   private readonly changesBy = new Map<number, number>();
 
@@ -80,7 +89,9 @@ export class LinkTap {
     if (sender === controller && receiver < 2 && !arrived) {
       const link = this.link(from.peer, receiver);
       link.toServer.scan(bytes, (type, flags, id) => {
-        if (type === FRAME_COMMAND) link.classes.set(id, flags & FLAG_CLASS_MASK);
+        if (type !== FRAME_COMMAND) return;
+        link.classes.set(id, flags & FLAG_CLASS_MASK);
+        this.onDispatch(receiver, flags);
       });
     } else if (sender < 2 && receiver === controller && arrived) {
       const link = this.link(from, sender);
@@ -104,6 +115,33 @@ export class LinkTap {
       this.links.set(serverEnd, link);
     }
     return link;
+  }
+
+  private onDispatch(server: number, flags: number): void {
+    const record = this.world.flashRecord();
+    const name = server === 0 ? "a" : "b";
+    if (record === undefined) {
+      this.world.violate("reads-target", `a command went to ${name} while the flash is blank`);
+      return;
+    }
+    if (record.primary === server) {
+      this.toPrimary++;
+      return;
+    }
+    if ((flags & FLAG_CLASS_MASK) !== CLASS_QUERY) {
+      this.world.violate("reads-target", `a change went to ${name}, which is not primary`);
+      return;
+    }
+    this.toStandby++;
+    const held = this.world.heldRecord(server);
+    if (record.mode === MODE_SOLO) {
+      this.world.violate("reads-target", `a read went to ${name} in solo epoch ${record.epoch}`);
+    } else if (held === undefined || held.epoch !== record.epoch) {
+      this.world.violate(
+        "reads-target",
+        `a read of epoch ${record.epoch} went to ${name}, whose disk has epoch ${held?.epoch ?? 0}`,
+      );
+    }
   }
 
   private onReply(link: Link, flags: number, id: number): void {

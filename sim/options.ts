@@ -33,12 +33,32 @@ export const FAULT_KINDS = [
   "clientCut",
   "urgentCrash",
   "roleCrash",
-  // Short scripts, for moments that chance alone seldom finds.
+  "slowReader",
+  "diskFull",
+  "foreignBoard",
+  "force",
+  "hush",
+  "burst",
+  // Short scripts, for moments that chance alone seldom finds (nemesis.ts).
   "stumble",
   "soloReboot",
   "askedCrash",
   "lateConfirm",
+  "askedForgotten",
+  "freshReads",
+  "freshLocal",
+  "joinCut",
+  "sleeper",
+  "switchBack",
+  "halfTold",
+  "twoAtOnce",
+  "slowDisk",
+  "joinerReplaced",
+  "brownOut",
+  "blackOut",
 ] as const;
+/** Those that are scripts: they want a pair that is well when they strike. */
+const SCRIPT_KINDS = FAULT_KINDS.slice(FAULT_KINDS.indexOf("stumble"));
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** How often a kind is drawn, when it is on. */
@@ -54,7 +74,17 @@ const WEIGHT: Partial<Record<FaultKind, number>> = {
   soloReboot: 2,
   askedCrash: 2,
   lateConfirm: 2,
+  askedForgotten: 2,
+  freshReads: 2,
+  freshLocal: 2,
+  joinCut: 2,
+  sleeper: 2,
+  switchBack: 2,
+  halfTold: 2,
 };
+
+/** What disturbs clients only. */
+const CALM_KINDS: FaultKind[] = ["burst", "hush", "slowReader", "clientCut"];
 
 export interface Options {
   kinds: FaultKind[];
@@ -69,6 +99,8 @@ export interface Options {
   victim: number;
   clients: number;
   localClients: number;
+  /** Clients of the native port with exactly-once sessions. */
+  sessionClients: number;
   meanPauseMs: number;
   oddChunks: number;
   latencyMs: number;
@@ -88,16 +120,22 @@ export function drawOptions(random: Random): Options {
   const density = random.pick([0.15, 0.3, 0.5, 0.8]);
   let kinds = FAULT_KINDS.filter(() => random.chance(density));
   if (kinds.length === 0) kinds = [random.pick(FAULT_KINDS)];
+  // A few worlds in which nothing fails: whatever changes there changes without need.
+  const calm = random.chance(0.03);
+  const focused = !calm && random.chance(0.5);
+  if (focused) kinds = [random.pick(SCRIPT_KINDS), random.pick(SCRIPT_KINDS)];
+  if (calm) kinds = CALM_KINDS.filter(() => random.chance(0.5)).concat("burst");
   const skewed = random.chance(0.3);
   return {
     kinds,
     weights: kinds.map((kind) => (WEIGHT[kind] ?? 1) * random.between(0.3, 1)),
-    gapMs: random.spread(60, 900),
-    burst: random.pick([0, 0.2, 0.5]),
-    faultsMs: random.between(1200, 4000),
+    gapMs: focused ? random.spread(400, 1100) : random.spread(60, 900),
+    burst: focused ? 0 : random.pick([0, 0.2, 0.5]),
+    faultsMs: calm ? random.between(6000, 12000) : random.between(1200, 4000),
     victim: random.pick([-1, 0, 1]),
     clients: 2 + random.below(4),
     localClients: random.chance(0.5) ? 1 + random.below(2) : 0,
+    sessionClients: random.chance(0.3) ? 1 + random.below(2) : 0,
     meanPauseMs: random.spread(6, 60),
     oddChunks: random.pick([0, 0, 0.1, 0.5]),
     latencyMs: random.spread(0.03, 3),

@@ -8,13 +8,16 @@ import type { CoreConfig } from "../firmware/core/config.js";
 import { defaultTimings } from "../firmware/core/config.js";
 import { defaultLimits } from "../firmware/core/limits.js";
 import type { RoleRecord } from "../protocol/record.js";
-import { decodeRecord, MODE_SOLO } from "../protocol/record.js";
+import { decodeRecord, encodeRecord, MODE_SOLO } from "../protocol/record.js";
 import { AgentProgram } from "./agent-program.js";
 import type { ClientStyle, ClientWorld } from "./clients.js";
 import { Client, ClientsProgram } from "./clients.js";
 import { ControllerProgram } from "./controller-program.js";
 import type { Fault, TargetName } from "./faults.js";
 import { describeFault } from "./faults.js";
+import { RoleChanges } from "./checkers/role-changes.js";
+import { SessionClient } from "./session-client.js";
+import { SCRIPTS } from "./nemesis.js";
 import { History } from "./history.js";
 import { LinkLog } from "./link-log.js";
 import { LinkTap } from "./link-tap.js";
@@ -36,6 +39,7 @@ const NAMES = ["a", "b", "controller", "clients"];
 const ROLES_ROW = Uint8Array.of(114);
 /** Tokens of one appended value. */
 const APPENDS_MAX = 300;
+const BURSTS_MAX = 8;
 const KEY = new Uint8Array(32).fill(7);
 
 /** Something done that is undone when its time is over, or when all is healed. */
@@ -65,9 +69,13 @@ export class PairWorld implements ClientWorld {
   private sessions = 0;
   private values = 0;
   private appends = 0;
-  private readonly faultRandom: Random;
+  readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
   private healing = false;
+  private bursts = 0;
+  private readonly roleChanges = new RoleChanges();
+  readonly sessionClients: SessionClient[] = [];
+  private foreignBoard = false;
 
   constructor(
     readonly world: World,
@@ -107,6 +115,7 @@ export class PairWorld implements ClientWorld {
     this.tap = new LinkTap({
       controllerIndex: C,
       flashRecord: () => this.flashRecord,
+      heldRecord: (server) => this.heldRecord(server as 0 | 1),
       violate: (promise, what) => world.violate(promise, what),
     });
     this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
@@ -188,6 +197,20 @@ export class PairWorld implements ClientWorld {
       };
       this.world.at(own.between(0, 50), () => {
         this.clients.push(new Client(this, `client${i}`, style, own));
+      });
+    }
+    for (let i = 0; i < options.sessionClients; i++) {
+      const own = random.fork(`session ${i}`);
+      this.world.at(own.between(0, 50), () => {
+        this.sessionClients.push(
+          new SessionClient(
+            this,
+            `numbered${i}`,
+            options.meanPauseMs * own.between(0.5, 2),
+            own.pick([0.2, 0.5]),
+            own,
+          ),
+        );
       });
     }
   }
@@ -276,6 +299,7 @@ export class PairWorld implements ClientWorld {
   private broken(machine: Machine, reason: string): void {
     this.world.violate("assertion", `${machine.name}: ${reason}`);
     machine.kill("broken invariant");
+    if (this.world.safetyOnly) this.startAgain(machine.index, this.faultRandom.spread(20, 800));
   }
 
   private onReset(machine: Machine, reason: string): void {
@@ -290,7 +314,7 @@ export class PairWorld implements ClientWorld {
   }
 
   private onFatal(machine: Machine, index: 0 | 1, reason: string): void {
-    if (!this.mayFail[index]) {
+    if (!this.mayFail[index] && !this.disks[index].full) {
       this.broken(machine, `fatal: ${reason}`);
       return;
     }
@@ -299,8 +323,10 @@ export class PairWorld implements ClientWorld {
     this.startAgain(index, this.faultRandom.spread(20, 800));
   }
 
-  private startAgain(index: number, afterMs: number): void {
+  startAgain(index: number, afterMs: number): void {
+    this.roleChanges.disturbed(this.world.now);
     this.world.after(afterMs, () => {
+      this.roleChanges.disturbed(this.world.now);
       if (!this.dead.has(index)) this.machines[index]!.start();
     });
   }
@@ -321,8 +347,9 @@ export class PairWorld implements ClientWorld {
   }
 
   /** Asked when a record begins to be written; true: it has struck. */
-  private readonly onFlashWrite: ((record: RoleRecord | undefined) => boolean)[] = [];
-  private readonly onRoles: (() => void)[] = [];
+  readonly onFlashWrite: ((record: RoleRecord | undefined) => boolean)[] = [];
+  /** Called once each when a record has reached the flash. */
+  readonly onRoles: (() => void)[] = [];
 
   private readonly pastRecords: Uint8Array[] = [];
 
@@ -334,6 +361,10 @@ export class PairWorld implements ClientWorld {
     this.pastRecords.push(bytes.slice());
     const text = `${record.mode === MODE_SOLO ? "solo" : "both"}(${NAMES[record.primary]}) epoch ${record.epoch}`;
     this.world.trace.line(this.world.now, "FLASH", text);
+    if (!this.active.some((one) => !one.over)) {
+      const found = this.roleChanges.changed(this.world.now, text, record.mode !== MODE_SOLO);
+      if (found !== undefined) this.world.violate(found.promise, found.what);
+    }
     if (before !== undefined && before.primary !== record.primary) this.failovers++;
     for (const armed of this.onRoles.splice(0)) armed();
   }
@@ -366,6 +397,7 @@ export class PairWorld implements ClientWorld {
     if (this.healing) return;
     const done = this.inflict(fault);
     if (done) {
+      this.roleChanges.disturbed(this.world.now);
       this.world.countFault(fault.kind);
       this.world.trace.line(this.world.now, "FAULT", describeFault(fault));
     }
@@ -386,7 +418,7 @@ export class PairWorld implements ClientWorld {
     }
   }
 
-  private lasting(forMs: number, undo: () => void): void {
+  lasting(forMs: number, undo: () => void): void {
     const active: Active = { undo, over: false };
     this.active.push(active);
     this.world.after(forMs, () => this.end(active));
@@ -396,6 +428,7 @@ export class PairWorld implements ClientWorld {
     if (active.over) return;
     active.over = true;
     active.undo();
+    this.roleChanges.disturbed(this.world.now);
   }
 
   private inflict(fault: Fault): boolean {
@@ -539,11 +572,14 @@ export class PairWorld implements ClientWorld {
       case "flashForeign":
         // What a wiped controller forgot must be known to a server whose disk is what it was.
         if (this.taintedNow() || this.flashRecord === undefined) return false;
-        this.machines[C]!.kill("its flash is wiped");
-        if (fault.kind === "flashWipe") this.flash.wipe();
-        else this.flash.spoil(fault.strength < 0.5 ? "written on another chip" : "a damaged slot");
-        this.flashRecord = undefined;
-        this.startAgain(C, fault.forMs);
+        this.wipeFlash(
+          fault.kind === "flashWipe"
+            ? ""
+            : fault.strength < 0.5
+              ? "written on another chip"
+              : "a damaged slot",
+          fault.forMs,
+        );
         return true;
       case "flashOld": {
         // A board from the drawer, with a record this pair once had. Both servers must know a later one: an old
@@ -563,20 +599,9 @@ export class PairWorld implements ClientWorld {
         this.startAgain(C, fault.forMs);
         return true;
       }
-      case "switchover": {
-        const program = this.machines[C]!.program;
-        if (!(program instanceof ControllerProgram) || this.machines[C]!.state !== "up")
-          return false;
-        this.machines[C]!.post(() => {
-          const answer = program.core.console("switchover", this.machines[C]!.localNow());
-          this.world.trace.line(
-            this.world.now,
-            "OPERATOR",
-            `switchover: ${answer.split("\n")[0] ?? ""}`,
-          );
-        });
+      case "switchover":
+        this.command("switchover");
         return true;
-      }
       case "clockRate": {
         machine.setClockRate(0.8 + fault.strength * 0.4);
         this.lasting(fault.forMs, () => machine.setClockRate(1));
@@ -609,62 +634,74 @@ export class PairWorld implements ClientWorld {
           });
         });
         return true;
-      case "stumble": {
-        // Controller and primary stumble together and are back at once, with entries no one confirmed; then the
-        // primary dies for good.
-        this.slowPeers(5 + fault.strength * 55, fault.forMs);
-        this.soon(5, 80, () => {
-          this.strikeDown(C, 1, 20);
-          this.strikeDown(this.index("primary"), 1, 20);
-          this.soon(10, 150, () => this.strikeDown(this.index("primary"), 300, 2000));
+      case "hush":
+        this.hush(fault.forMs);
+        return true;
+      case "burst":
+        this.burst(fault.strength < 0.4 ? "controller" : index === A ? "a" : "b", fault.forMs);
+        return true;
+      case "slowReader": {
+        const end = this.machine.ends.find((e) => e !== undefined && !e.closing);
+        if (end === undefined) return false;
+        end.setReading(false);
+        this.lasting(fault.forMs, () => end.setReading(true));
+        return true;
+      }
+      case "diskFull": {
+        const disk = this.disks[index as 0 | 1];
+        if (disk.full) return false;
+        disk.full = true;
+        this.lasting(fault.forMs, () => {
+          disk.full = false;
         });
         return true;
       }
-      case "soloReboot":
-        // One goes on alone for long, the controller forgets what has passed, and the one dies.
-        this.blockPeers(1000 + fault.strength * 1500);
-        this.soon(300, 700, () => {
-          this.strikeDown(C, 5, 100);
-          this.soon(100, 500, () => this.strikeDown(this.index("primary"), 200, 1500));
+      case "foreignBoard": {
+        // A spare that belongs to another pair: nobody may follow it, and nothing may be left of it.
+        if (this.flashRecord === undefined || this.foreignBoard) return false;
+        const own = this.flash.record;
+        this.foreignBoard = true;
+        this.machines[C]!.kill("another pair's board is put in");
+        this.flash.record = foreignRecord(this.flashRecord);
+        this.flashRecord = undefined;
+        this.machines[C]!.start();
+        this.lasting(fault.forMs, () => {
+          this.foreignBoard = false;
+          this.machines[C]!.kill("the pair's own board is put back");
+          this.flash.record = own;
+          this.flash.damage = "";
+          this.readFlash();
+          if (!this.dead.has(C)) this.machines[C]!.start();
         });
         return true;
-      case "askedCrash":
-        // The primary restarts while the record that takes the other in is being written, and dies after it.
-        this.slowPeers(fault.strength * 80, fault.forMs + 500);
-        this.flash.writeMaxMs += 60;
-        this.lasting(fault.forMs + 500, () => {
-          this.flash.writeMaxMs -= 60;
-        });
-        this.onFlashWrite.push((record) => {
-          if (record === undefined || record.mode === MODE_SOLO) return false;
-          this.strikeDown(record.primary, 1, 10);
-          this.soon(30, 160, () => this.strikeDown(record.primary, 300, 2000));
-          return true;
-        });
+      }
+      case "force":
+        this.force(fault);
         return true;
-      case "lateConfirm":
-        // A primary that has just heard of its new epoch dies with entries that are late at the standby.
-        this.slowPeers(10 + fault.strength * 80, fault.forMs);
-        this.onRoles.push(() => {
-          this.soon(1, 60, () => this.strikeDown(this.index("primary"), 200, 2000));
-        });
+      default: {
+        const script = SCRIPTS[fault.kind];
+        if (script === undefined) throw new Error(`no fault ${fault.kind}`);
+        script(this, fault);
         return true;
+      }
     }
   }
 
-  private soon(fromMs: number, toMs: number, action: () => void): void {
+  // --- what scripts are made of ---
+
+  soon(fromMs: number, toMs: number, action: () => void): void {
     this.world.after(this.faultRandom.between(fromMs, toMs), () => {
       if (!this.healing) action();
     });
   }
 
   /** Kills a process and starts it again some time later. */
-  private strikeDown(index: number, fromMs: number, toMs: number): void {
+  strikeDown(index: number, fromMs: number, toMs: number): void {
     this.machines[index]!.kill("as a script has it");
     this.startAgain(index, this.faultRandom.spread(fromMs, toMs));
   }
 
-  private slowPeers(extraMs: number, forMs: number): void {
+  slowPeers(extraMs: number, forMs: number): void {
     const [a, b] = [this.machines[A]!, this.machines[B]!];
     const paths = [this.network.path(a, b), this.network.path(b, a)];
     for (const path of paths) path.extraMs += extraMs;
@@ -673,18 +710,118 @@ export class PairWorld implements ClientWorld {
     });
   }
 
-  private blockPeers(forMs: number): void {
-    const [a, b] = [this.machines[A]!, this.machines[B]!];
-    this.network.block(a, b);
-    this.network.block(b, a);
+  blockPeers(forMs: number): void {
+    this.blockPair(A, B, forMs);
+  }
+
+  blockPair(x: number, y: number, forMs: number): void {
+    const [from, to] = [this.machines[x]!, this.machines[y]!];
+    this.network.block(from, to);
+    this.network.block(to, from);
     this.lasting(forMs, () => {
-      this.network.unblock(a, b);
-      this.network.unblock(b, a);
+      this.network.unblock(from, to);
+      this.network.unblock(to, from);
+    });
+  }
+
+  /** What the controller says to the servers takes longer. */
+  lateWords(extraMs: number, forMs: number): void {
+    const paths = [A, B].map((index) =>
+      this.network.path(this.machines[C]!, this.machines[index]!),
+    );
+    for (const path of paths) path.extraMs += extraMs;
+    this.lasting(forMs, () => {
+      for (const path of paths) path.extraMs -= extraMs;
+    });
+  }
+
+  hangFor(index: number, forMs: number): void {
+    const machine = this.machines[index]!;
+    if (machine.state !== "up") return;
+    this.roleChanges.disturbed(this.world.now);
+    machine.hang();
+    this.lasting(forMs, () => machine.resume());
+  }
+
+  slowFlash(extraMs: number, forMs: number): void {
+    this.flash.writeMaxMs += extraMs;
+    this.lasting(forMs, () => {
+      this.flash.writeMaxMs -= extraMs;
+    });
+  }
+
+  /** The write that has just begun takes this long: a page is being erased. */
+  holdFlash(forMs: number): void {
+    this.flash.hold(forMs);
+  }
+
+  /** A client that hammers at the keys everyone uses, for some time. */
+  burst(via: ClientStyle["via"], forMs: number): void {
+    if (this.healing || this.bursts >= BURSTS_MAX) return;
+    this.bursts++;
+    const own = this.faultRandom.fork("burst");
+    const client = new Client(
+      this,
+      `burst${this.bursts}`,
+      {
+        via,
+        batchMax: 2,
+        open: true,
+        pauseMs: own.between(1, 5),
+        readShare: own.pick([0.3, 0.6]),
+        churnMs: 0,
+        pairShare: 0,
+        keys: this.keys.slice(0, 2).concat("c0"),
+      },
+      own,
+    );
+    this.lasting(forMs, () => {
+      client.running = false;
+      this.world.after(500, () => client.hangUp(false));
+    });
+  }
+
+  /** Clients that come through the controller say nothing for a while. */
+  hush(forMs: number): void {
+    const until = this.world.now + forMs;
+    for (const client of this.clients) {
+      if (client.style.via === "controller") client.silentUntil = until;
+    }
+  }
+
+  wipeFlash(damage: string, awayMs: number): void {
+    this.machines[C]!.kill("its flash is wiped");
+    if (damage === "") this.flash.wipe();
+    else this.flash.spoil(damage);
+    this.flashRecord = undefined;
+    this.startAgain(C, awayMs);
+  }
+
+  /** A line typed at the console. */
+  command(line: string): void {
+    const machine = this.machines[C]!;
+    const program = machine.program;
+    if (!(program instanceof ControllerProgram) || machine.state !== "up") return;
+    this.roleChanges.disturbed(this.world.now);
+    machine.post(() => {
+      const answer = program.core.console(line, machine.localNow()).split("\n")[0] ?? "";
+      this.world.trace.line(this.world.now, "OPERATOR", `${line}: ${answer}`);
+    });
+  }
+
+  /** Only where nothing can be lost by it: in mode both each server holds all that was acknowledged. */
+  private force(fault: Fault): void {
+    const record = this.flashRecord;
+    if (record === undefined || record.mode === MODE_SOLO || this.taintedNow()) return;
+    const target = NAMES[fault.strength < 0.5 ? record.primary : 1 - record.primary]!;
+    this.command(`force ${target}`);
+    this.soon(1, 60, () => {
+      if (this.flashRecord?.epoch === record.epoch) this.command(`force ${target}`);
     });
   }
 
   /** Puts in another disk: an empty one, or one restored from an old backup. */
-  private exchangeDisk(index: 0 | 1, fault: Fault): boolean {
+  exchangeDisk(index: 0 | 1, fault: Fault): boolean {
     const record = this.flashRecord;
     if (record === undefined || this.taintedNow()) return false;
     // An old board is in: what it says of the roles is not to be relied on.
@@ -704,7 +841,7 @@ export class PairWorld implements ClientWorld {
   }
 
   /** Whether some disk has been exchanged and the pair has not taken it in yet. */
-  private taintedNow(): boolean {
+  taintedNow(): boolean {
     const record = this.flashRecord;
     for (const index of [A, B] as const) {
       if (!this.tainted[index] || record === undefined || record.mode === MODE_SOLO) continue;
@@ -717,6 +854,7 @@ export class PairWorld implements ClientWorld {
   /** Every fault is over; what is not in `dead` is up again. */
   heal(): void {
     this.healing = true;
+    this.roleChanges.disturbed(this.world.now);
     this.world.trace.line(
       this.world.now,
       "HEAL",
@@ -729,6 +867,7 @@ export class PairWorld implements ClientWorld {
     for (const disk of this.disks) {
       disk.stalledUntil = 0;
       disk.failNext = false;
+      disk.full = false;
       disk.onUrgent = undefined;
     }
     for (let i = 0; i < 3; i++) {
@@ -739,6 +878,7 @@ export class PairWorld implements ClientWorld {
   }
 
   revive(): void {
+    this.roleChanges.disturbed(this.world.now);
     for (const index of this.dead) {
       this.dead.delete(index);
       this.machines[index]!.start();
@@ -785,4 +925,13 @@ function recordOf(bytes: Uint8Array): RoleRecord | undefined {
 function equal(x: Uint8Array, y: Uint8Array): boolean {
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
   return x.length === y.length;
+}
+
+/** A sound record of a pair that is not ours. */
+function foreignRecord(record: RoleRecord): Uint8Array {
+  return encodeRecord({
+    ...record,
+    epoch: record.epoch + 3,
+    pairId: record.pairId.map((byte) => byte ^ 0x5a),
+  });
 }

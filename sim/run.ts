@@ -38,6 +38,8 @@ export interface RunOptions {
   readable?: boolean;
   /** Changes what the seed drew. */
   change?: (options: Options) => void;
+  /** Goes on after what is no violation of safety, as one must who asks whether safety alone catches a broken rule. */
+  safetyOnly?: boolean;
   /** Leaves faults out of the plan. */
   keep?: (fault: Fault, index: number) => boolean;
 }
@@ -62,7 +64,7 @@ export interface RunResult {
 }
 
 export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
-  const world = new World(seed, runOptions.readable === true);
+  const world = new World(seed, runOptions.readable === true, runOptions.safetyOnly === true);
   const options = drawOptions(world.random.fork("options"));
   runOptions.change?.(options);
   let plan = drawPlan(world.random.fork("plan"), options);
@@ -161,6 +163,7 @@ function phases(world: World, pair: PairWorld, options: Options): string {
   }
 
   for (const client of pair.clients) client.running = false;
+  for (const client of pair.sessionClients) client.running = false;
   world.runTo(world.now + 200);
   const final = lastReads(world, pair);
   if (world.violations.length > 0) return "";

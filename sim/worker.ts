@@ -2,7 +2,7 @@
 import { parentPort } from "node:worker_threads";
 import { runSeed } from "./run.js";
 
-parentPort?.on("message", (message: { seed: number }) => {
-  const result = runSeed(message.seed);
+parentPort?.on("message", (message: { seed: number; safetyOnly: boolean }) => {
+  const result = runSeed(message.seed, { safetyOnly: message.safetyOnly });
   parentPort!.postMessage(result);
 });

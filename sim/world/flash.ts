@@ -20,6 +20,7 @@ export class Flash {
   onWrite: (() => void) | undefined;
   private writing: Uint8Array | undefined;
   private boots = 0;
+  private heldUntil = 0;
   private readonly random: Random;
 
   constructor(private readonly world: World) {
@@ -40,8 +41,13 @@ export class Flash {
     const bytes = record.slice();
     this.writing = bytes;
     const boot = this.boots;
-    this.world.after(this.random.between(this.writeMinMs, this.writeMaxMs), () => {
+    this.heldUntil = 0;
+    const finish = (): void => {
       if (boot !== this.boots || this.writing !== bytes) return;
+      if (this.world.now < this.heldUntil) {
+        this.world.at(this.heldUntil, finish);
+        return;
+      }
       this.writing = undefined;
       if (this.failNext) {
         this.failNext = false;
@@ -53,8 +59,14 @@ export class Flash {
       this.damage = "";
       this.writes++;
       done(undefined);
-    });
+    };
+    this.world.after(this.random.between(this.writeMinMs, this.writeMaxMs), finish);
     this.onWrite?.();
+  }
+
+  /** The write under way takes this much longer. */
+  hold(forMs: number): void {
+    this.heldUntil = this.world.now + forMs;
   }
 
   /** The controller stops: a write under way ends as the new record or as a torn slot, which is void. */

@@ -199,6 +199,7 @@ export class End {
   private lastArrival = 0;
   private finished = false;
   private stalled = false;
+  private planned = false;
   private reading = true;
   private held: Segment[] = [];
   private wasBacklogged = false;
@@ -333,8 +334,20 @@ export class End {
     if (at < this.lastArrival) at = this.lastArrival;
     this.lastArrival = at;
     this.queue.push({ at, what, bytes });
-    if (!this.stalled) network.world.at(at, () => this.pump());
+    this.plan();
   }
+
+  /** One event at a time stands for the whole queue. */
+  private plan(): void {
+    if (this.planned || this.stalled || this.queue.length === 0) return;
+    this.planned = true;
+    this.network.world.at(this.queue[0]!.at, this.due);
+  }
+
+  private readonly due = (): void => {
+    this.planned = false;
+    if (!this.stalled) this.pump();
+  };
 
   /** Delivers what is due, unless the path is blocked or the other machine has no power. */
   pump(): void {
@@ -358,7 +371,7 @@ export class End {
       const segment = this.queue.shift()!;
       this.arrive(segment, to);
     }
-    if (this.queue.length > 0) world.at(this.queue[0]!.at, () => this.pump());
+    this.plan();
   }
 
   private arrive(segment: Segment, to: End): void {

@@ -1,0 +1,243 @@
+/**
+ * Scripts that strike at moments of the protocol: in the middle of a flash write, right after an adoption, before the
+ * first confirm, between `asked` and both, while a record may still be taken back.
+ *
+ * Chance alone seldom finds such moments, and the rules are there for just these. A script only does what the
+ * single faults do as well (kill, hang, cut, slow); it chooses when, and sees to it that clients look.
+ */
+import type { Fault } from "./faults.js";
+import type { FaultKind } from "./options.js";
+import type { PairWorld } from "./pair-world.js";
+import { MODE_BOTH, MODE_SOLO } from "../protocol/record.js";
+import type { RoleRecord } from "../protocol/record.js";
+
+export type Script = (pair: PairWorld, fault: Fault) => void;
+
+const CONTROLLER = 2;
+
+function primaryOf(pair: PairWorld): number {
+  return pair.flashRecord?.primary ?? 0;
+}
+
+/** Waits for the next record of one mode to begin being written. */
+function onWriting(pair: PairWorld, wanted: number, action: (record: RoleRecord) => void): void {
+  pair.onFlashWrite.push((record) => {
+    if (record === undefined || record.mode !== wanted) return false;
+    action(record);
+    return true;
+  });
+}
+
+export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
+  /**
+   * Controller and primary stumble together and are back at once, with entries no one confirmed; then the primary
+   * dies for good.
+   */
+  stumble(pair, fault) {
+    pair.slowPeers(5 + fault.strength * 55, fault.forMs);
+    pair.soon(5, 80, () => {
+      if (fault.strength < 0.6) pair.strikeDown(CONTROLLER, 1, 20);
+      pair.strikeDown(primaryOf(pair), 1, 20);
+      if (fault.strength > 0.3) pair.burst("controller", 400);
+      pair.soon(10, 150, () => pair.strikeDown(primaryOf(pair), 300, 2000));
+    });
+  },
+
+  /** One goes on alone for long, the controller forgets what has passed, and the one dies. */
+  soloReboot(pair, fault) {
+    pair.blockPeers(1000 + fault.strength * 1500);
+    pair.soon(300, 700, () => {
+      pair.strikeDown(CONTROLLER, 5, 100);
+      pair.soon(100, 500, () => pair.strikeDown(primaryOf(pair), 200, 1500));
+    });
+  },
+
+  /** The primary restarts while the record that takes the other in is being written, and dies after it. */
+  askedCrash(pair, fault) {
+    pair.slowPeers(fault.strength * 80, fault.forMs + 500);
+    pair.slowFlash(60, fault.forMs + 500);
+    onWriting(pair, MODE_BOTH, (record) => {
+      pair.strikeDown(record.primary, 1, 10);
+      pair.soon(30, 160, () => pair.strikeDown(record.primary, 300, 2000));
+    });
+  },
+
+  /** A primary that has just heard of its new epoch dies with entries that are late at the standby. */
+  lateConfirm(pair, fault) {
+    pair.slowPeers(10 + fault.strength * 80, fault.forMs);
+    pair.onRoles.push(() => {
+      pair.soon(1, 60, () => pair.strikeDown(primaryOf(pair), 200, 2000));
+    });
+  },
+
+  /**
+   * Between `asked` and both: the primary forgets its memory while the flash is being written for long, people at its
+   * own port are at it all the while, and it is gone before the other has heard of what they wrote.
+   */
+  askedForgotten(pair, fault) {
+    onWriting(pair, MODE_BOTH, (record) => {
+      const primary = record.primary;
+      pair.holdFlash(120 + fault.strength * 300);
+      pair.blockPeers(700 + fault.forMs);
+      pair.strikeDown(primary, 1, 8);
+      pair.burst(primary === 0 ? "a" : "b", 900);
+      pair.onRoles.push(() => {
+        pair.soon(0, 40, () => pair.strikeDown(primary, 500, 2000));
+      });
+    });
+  },
+
+  /**
+   * Right after an adoption that keeps the primary: what it had sent out last was of the epoch before and is not heard,
+   * many read it, and it dies before the new session confirms anything.
+   */
+  freshReads(pair, fault) {
+    pair.slowPeers(15 + fault.strength * 60, fault.forMs + 800);
+    pair.burst("controller", fault.forMs + 800);
+    pair.burst("controller", fault.forMs + 800);
+    onWriting(pair, MODE_BOTH, (record) => {
+      pair.onRoles.push(() => {
+        pair.soon(2, 45, () => pair.strikeDown(record.primary, 300, 2000));
+      });
+    });
+  },
+
+  /**
+   * A solo record that may still be taken back: nobody asks through the controller, people at the primary's own port
+   * write, and it is silent before anything has passed.
+   */
+  freshLocal(pair, fault) {
+    const primary = primaryOf(pair);
+    const standby = 1 - primary;
+    const via = primary === 0 ? "a" : "b";
+    pair.hush(700);
+    pair.burst(via, 600);
+    pair.soon(60, 160, () => {
+      pair.strikeDown(standby, 2, 60);
+      onWriting(pair, MODE_SOLO, (record) => {
+        pair.onRoles.push(() => {
+          pair.soon(10, 40 + fault.strength * 250, () => {
+            const index = record.primary;
+            if (fault.strength < 0.5) pair.strikeDown(index, 500, 2500);
+            else pair.hangFor(index, 400 + fault.forMs);
+          });
+        });
+      });
+    });
+  },
+
+  /** While one is alone on its side of a solo record, the other is emptied and wins a race to the controller. */
+  joinCut(pair, fault) {
+    onWriting(pair, MODE_BOTH, (record) => {
+      pair.holdFlash(20 + fault.strength * 150);
+      const joiner = 1 - record.primary;
+      pair.soon(0, 60, () => {
+        if (fault.strength < 0.4) pair.strikeDown(joiner, 5, 400);
+        else if (fault.strength < 0.7) pair.blockPeers(200 + fault.forMs);
+        else pair.hangFor(joiner, 100 + fault.forMs);
+        pair.soon(20, 400, () => pair.strikeDown(record.primary, 200, 2000));
+      });
+    });
+  },
+
+  /** A primary that hangs, is replaced, and wakes up with all it had in hand, people at its own port included. */
+  sleeper(pair, fault) {
+    const primary = primaryOf(pair);
+    pair.burst(primary === 0 ? "a" : "b", 1500);
+    pair.burst("controller", 1500);
+    pair.soon(10, 60, () => {
+      pair.hangFor(primary, 220 + fault.strength * 900);
+      if (fault.forMs > 300) pair.blockPeers(150 + fault.strength * 600);
+    });
+  },
+
+  /** The roles are changed by the operator, back and forth, while messages of the epochs before are on their way. */
+  switchBack(pair, fault) {
+    pair.burst("controller", 1500);
+    pair.lateWords(20 + fault.strength * 120, 1200);
+    pair.command("switchover");
+    pair.soon(40, 400, () => {
+      pair.command("switchover");
+      if (fault.forMs > 400) pair.soon(1, 120, () => pair.strikeDown(primaryOf(pair), 100, 1500));
+    });
+  },
+
+  /** Only one of the two hears of a new record, and then the controller's flash is gone. */
+  halfTold(pair, fault) {
+    if (pair.taintedNow()) return;
+    onWriting(pair, MODE_SOLO, (record) => {
+      const unheard = fault.strength < 0.5 ? record.primary : 1 - record.primary;
+      pair.blockPair(CONTROLLER, unheard, 150 + fault.forMs);
+      pair.blockPeers(150 + fault.forMs);
+      pair.onRoles.push(() => {
+        pair.soon(1, 120, () => {
+          if (pair.taintedNow() || pair.flashRecord === undefined) return;
+          pair.wipeFlash("", 5 + fault.strength * 300);
+        });
+      });
+    });
+  },
+
+  /** The standby loses what its disk had not taken yet, the primary goes at the same time, the standby is back first. */
+  twoAtOnce(pair, fault) {
+    const primary = primaryOf(pair);
+    const disk = pair.disks[(1 - primary) as 0 | 1];
+    const extra = 10 + fault.strength * 60;
+    disk.flushMaxMs += extra;
+    pair.lasting(600, () => {
+      disk.flushMaxMs -= extra;
+    });
+    pair.burst("controller", 500);
+    pair.soon(60, 300, () => {
+      pair.strikeDown(1 - primary, 1, 8);
+      pair.strikeDown(primary, 400, 2000);
+    });
+  },
+
+  /** The primary's disk is slow, it dies with answers given and entries not flushed, and is back at once. */
+  slowDisk(pair, fault) {
+    const primary = primaryOf(pair) as 0 | 1;
+    const disk = pair.disks[primary];
+    const extra = 10 + fault.strength * 60;
+    disk.flushMaxMs += extra;
+    pair.lasting(900, () => {
+      disk.flushMaxMs -= extra;
+    });
+    pair.burst("controller", 700);
+    if (fault.forMs > 300) pair.blockPeers(200 + fault.forMs);
+    pair.soon(60, 700, () => pair.strikeDown(primary, 1, 30));
+  },
+
+  /** Between `asked` and both the disk that joined is taken out. */
+  joinerReplaced(pair, fault) {
+    if (pair.flashRecord === undefined || pair.taintedNow()) return;
+    pair.blockPair(CONTROLLER, 1 - pair.flashRecord.primary, 250);
+    pair.soon(300, 1200, () => {
+      const record = pair.flashRecord;
+      if (record === undefined || record.mode === MODE_BOTH) return;
+      pair.exchangeDisk((1 - record.primary) as 0 | 1, { ...fault, kind: "diskReplace", forMs: 5 });
+      pair.soon(20, 500, () => pair.strikeDown(record.primary, 200, 1500));
+    });
+  },
+
+  /** Power that comes and goes: the controller starts again and again before it can finish anything. */
+  brownOut(pair, fault) {
+    const times = 3 + Math.floor(fault.strength * 8);
+    const again = (left: number): void => {
+      if (left === 0) return;
+      pair.strikeDown(CONTROLLER, 1, 25);
+      pair.soon(2, 90, () => again(left - 1));
+    };
+    again(times);
+  },
+
+  /** The lights go out, for everyone; they come back in any order. */
+  blackOut(pair, fault) {
+    for (const index of [0, 1, 2]) {
+      pair.soon(0, fault.strength * 30, () => {
+        pair.machines[index]!.powerOff("the lights go out");
+        pair.startAgain(index, pair.faultRandom.spread(5, 200 + fault.forMs));
+      });
+    }
+  },
+};
