@@ -426,14 +426,14 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "G3: a reply passes only in the record's epoch",
     edits: [
       {
-        file: FORWARD,
-        find: "    if (decidedIn === epoch) return true;\n    return server === primary && decidedIn >= reign && decidedIn < epoch;",
-        replace: "    return true;",
+        file: REPLIES,
+        find: "  if (decidedIn === traffic.epoch) return true;\n  return server === traffic.primary && decidedIn >= traffic.reign && decidedIn < traffic.epoch;",
+        replace: "  return true;",
       },
       {
-        file: FORWARD,
-        find: "if (!routeOpen && passedEpoch !== epoch && (flags & OUTCOME_MASK) !== OUTCOME_REFUSED) {",
-        replace: "if (epoch < 0) {",
+        file: REPLIES,
+        find: "    !traffic.routeOpen &&\n    traffic.passedEpoch !== traffic.epoch &&",
+        replace: "    traffic.epoch < 0 &&",
       },
     ],
     seedsMax: SEEDS_MAX,
@@ -540,9 +540,9 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: "exactly once: errors that clients retry are used only when the command was surely not done",
     edits: [
       {
-        file: FORWARD,
-        find: "    if (table.mayBeDone[row] !== 0) {\n      count.outcomeUnknown++;",
-        replace: "    if (table.mayBeDone[row] > 1) {\n      count.outcomeUnknown++;",
+        file: "firmware/core/local-answers.ts",
+        find: "  if (table.mayBeDone[row] !== 0) {",
+        replace: "  if (table.mayBeDone[row] > 1) {",
       },
     ],
     seedsMax: SEEDS_MAX,

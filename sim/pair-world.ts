@@ -115,7 +115,9 @@ export class PairWorld implements ClientWorld {
     this.tap = new LinkTap({
       controllerIndex: C,
       flashRecord: () => this.flashRecord,
-      heldRecord: (server) => this.heldRecord(server as 0 | 1),
+      // A disk that has just been exchanged is no news to the controller yet.
+      heldRecord: (server) =>
+        this.tainted[server as 0 | 1] ? this.flashRecord : this.heldRecord(server as 0 | 1),
       violate: (promise, what) => world.violate(promise, what),
     });
     this.network.tap = (from, bytes, arrived) => this.tap.onBytes(from, bytes, arrived);
@@ -219,6 +221,8 @@ export class PairWorld implements ClientWorld {
 
   private bootController(machine: Machine): ControllerProgram {
     const options = this.options;
+    // A write that the last process left under way may have ended as the new record.
+    this.readFlash();
     const limits = defaultLimits();
     limits.inFlightMax = options.smallLimits ? 16 : 256;
     const config: CoreConfig = {
@@ -653,12 +657,16 @@ export class PairWorld implements ClientWorld {
         disk.full = true;
         this.lasting(fault.forMs, () => {
           disk.full = false;
+          // A commit that did not fit may be heard of only now.
+          this.mayFail[index as 0 | 1] = true;
         });
         return true;
       }
       case "foreignBoard": {
         // A spare that belongs to another pair: nobody may follow it, and nothing may be left of it.
-        if (this.flashRecord === undefined || this.foreignBoard) return false;
+        // (A blank disk follows any board: what pair it is meant for, nobody has told it yet.)
+        if (this.flashRecord === undefined || this.foreignBoard || this.taintedNow()) return false;
+        if (this.heldRecord(A) === undefined || this.heldRecord(B) === undefined) return false;
         const own = this.flash.record;
         this.foreignBoard = true;
         this.machines[C]!.kill("another pair's board is put in");
@@ -823,7 +831,7 @@ export class PairWorld implements ClientWorld {
   /** Puts in another disk: an empty one, or one restored from an old backup. */
   exchangeDisk(index: 0 | 1, fault: Fault): boolean {
     const record = this.flashRecord;
-    if (record === undefined || this.taintedNow()) return false;
+    if (record === undefined || this.taintedNow() || this.foreignBoard) return false;
     // An old board is in: what it says of the roles is not to be relied on.
     if (this.newestRecord()!.epoch !== record.epoch) return false;
     // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
@@ -867,7 +875,6 @@ export class PairWorld implements ClientWorld {
     for (const disk of this.disks) {
       disk.stalledUntil = 0;
       disk.failNext = false;
-      disk.full = false;
       disk.onUrgent = undefined;
     }
     for (let i = 0; i < 3; i++) {

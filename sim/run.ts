@@ -40,6 +40,8 @@ export interface RunOptions {
   change?: (options: Options) => void;
   /** Goes on after what is no violation of safety, as one must who asks whether safety alone catches a broken rule. */
   safetyOnly?: boolean;
+  /** Sees the world at its end, before the histories are judged. */
+  onEnd?: (pair: PairWorld) => void;
   /** Leaves faults out of the plan. */
   keep?: (fault: Fault, index: number) => boolean;
 }
@@ -87,6 +89,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     );
   }
   const history = pair.history;
+  runOptions.onEnd?.(pair);
   if (world.violations.length === 0) {
     const found = checkLinearizable(history);
     if (found !== undefined) world.violate(found.promise, found.what);

@@ -109,7 +109,9 @@ export class SessionClient {
 
   private ask(kind: OperationKind, key: string, value: string, words: string[], cls: number): void {
     const { history } = this.world;
-    const operation = history.invoke(this.session, kind, key, value, "controller", this.now);
+    // Writes keep their order. A read that is asked again may see a write that was sent after it.
+    const session = kind === "get" ? this.world.nextSession() : this.session;
+    const operation = history.invoke(session, kind, key, value, "controller", this.now);
     operation.numbered = true;
     this.waiting++;
     this.submit(words, cls, operation);

@@ -10,7 +10,8 @@ import type { Finding } from "./checker.js";
 const NOTICED_WITHIN_MS = 6000;
 
 export class RoleChanges {
-  private disturbedAt = -Infinity;
+  /** Power-on is one. */
+  private disturbedAt = 0;
   private changes = 0;
 
   /** Something was done to the pair, or has just ended. */
