@@ -1,12 +1,15 @@
 /**
  * npm run sim -- [--seed N] [--runs N] [--minutes N] [--workers N] [--timeline] [--shrink] [--mutation NAME]
+ * npm run sim -- --mutations
  *
  * With --seed alone: runs that seed and says what happened. With --runs or --minutes: runs seeds from
- * --seed (default 1) on, with a live line, and shows the first failure's trace.
+ * --seed (default 1) on, with a live line, and shows the first failure's trace. --mutations breaks every rule of the list in
+ * turn and prints which promise of safety showed it, in which seed.
  */
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.js";
 import { replayCommand, runFarm, Totals } from "./farm.js";
+import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
@@ -106,11 +109,19 @@ const { values } = parseArgs({
     timeline: { type: "boolean", default: false },
     shrink: { type: "boolean", default: false },
     mutation: { type: "string" },
+    mutations: { type: "boolean", default: false },
   },
 });
 
 const seed = Number(values.seed ?? 1);
-if (values.shrink) {
+if (values.mutations) {
+  console.log(TABLE_HEAD);
+  for (const mutation of MUTATIONS) {
+    const caught = await tryMutation(mutation, Number(values.workers));
+    console.log(tableRow(caught));
+    if (caught.failure === undefined) process.exitCode = 1;
+  }
+} else if (values.shrink) {
   const first = runSeed(seed);
   if (first.violation === undefined) {
     showRun(first, false);
