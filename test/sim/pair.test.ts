@@ -73,7 +73,7 @@ describe("the pair in its virtual world", () => {
     expect(totals.seeds).toBe(SEEDS);
     // A world in which little happens would prove little.
     for (const kind of FAULT_KINDS)
-      expect(totals.faults.get(kind) ?? 0, kind).toBeGreaterThan(SEEDS / 200);
+      expect(totals.faults.get(kind) ?? 0, kind).toBeGreaterThan(SEEDS / 400);
     expect(totals.failovers).toBeGreaterThan(SEEDS / 2);
     expect(totals.acknowledgedWrites).toBeGreaterThan(SEEDS * 20);
     expect(totals.standbyReads).toBeGreaterThan(SEEDS * 5);
