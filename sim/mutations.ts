@@ -427,7 +427,7 @@ export const MASKED: readonly { name: string; rule: string; why: string }[] = [
     why:
       "The record goes before the epoch frame in one stream, so a server that differs is ahead. It answers under its own " +
       "epoch, which G3 judges; its role is that of the newer record; ids are never used again; and a change that was asked " +
-      "again elsewhere is known by its number. (Tried together with the role, it is caught.)",
+      "again elsewhere is known by its number. (With the check of the role taken out too it is among UNCAUGHT, so this is an argument without a control.)",
   },
   {
     name: "confirms of another epoch count",
