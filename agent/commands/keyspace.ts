@@ -8,6 +8,9 @@
  * change of that item begins another one, so that a key written all the time is stored all the same.
  * `appliedIndex` is just before the first change of the oldest version not yet handed to a transaction.
  *
+ * Write-behind goes in laps: all that waits when a lap begins is stored in the order of the tables' rows, over as
+ * many transactions as it takes, and what could not be stored then in order of age (see sweep.ts).
+ *
  * FLUSHDB is a version too: from the moment it is applied the store's rows are masked, until the
  * transaction that clears the tables is done. The rows of dropped hashes are removed a few at a time.
  */
@@ -50,6 +53,7 @@ import {
   stringState,
 } from "./rows.js";
 import type { KeyState } from "./rows.js";
+import { Sweep } from "./sweep.js";
 
 /** Values up to this long are copied into a shared slab, longer ones get an array of their own. @unit bytes */
 const SLAB_VALUE_MAX = 4096;
@@ -112,7 +116,7 @@ const VERSION_FIELD = 1;
 const VERSION_DROP = 2;
 const VERSION_FLUSH = 3;
 
-class Version {
+export class Version {
   readonly kind: number;
   readonly item: Item | undefined;
   readonly id: HashId | undefined;
@@ -120,6 +124,8 @@ class Version {
   last: number;
   state: KeyState = MISSING;
   value: FieldValue = GONE;
+  /** Of its value. @unit bytes */
+  size = 0;
   handed = false;
 
   constructor(kind: number, item: Item | undefined, id: HashId | undefined, index: number) {
@@ -159,6 +165,9 @@ export class KeyspaceState implements Keyspace {
   /** Versions not handed to a transaction, and those in one that is not done. */
   private waiting = 0;
   private inFlight = 0;
+  /** Bytes of their values. */
+  private bytes = 0;
+  private sweep: Sweep | undefined = undefined;
   private keys = 0;
   private lastIndex = 0;
   private lastToken = 0;
@@ -193,6 +202,8 @@ export class KeyspaceState implements Keyspace {
     this.versionsHead = 0;
     this.waiting = 0;
     this.inFlight = 0;
+    this.bytes = 0;
+    this.sweep = undefined;
     this.lastIndex = appliedIndex;
     this.forgetCached();
     this.keys = this.store.count("data");
@@ -354,29 +365,34 @@ export class KeyspaceState implements Keyspace {
     return this.lastIndex + 1;
   }
 
-  writeBehind(writer: StoreWriter, max: number, upTo: number = Infinity): number {
-    const versions = this.versions;
+  writeBehind(
+    writer: StoreWriter,
+    max: number,
+    upTo: number = Infinity,
+    maxBytes: number = Infinity,
+  ): number {
     const token = this.lastToken + 1;
     const handed: Version[] = [];
-    let budget = max;
-    let wrote = false;
-    this.skipSuperseded(upTo);
-    for (let i = this.versionsHead; i < versions.length && budget > 0; i++) {
-      const version = versions[i]!;
-      if (version.first > upTo) break;
-      if (version.handed) continue;
-      if (version.last > upTo) {
-        // Changed since: it stays as it is now until it may be stored.
-        if (version.item!.open === version) version.item!.open = undefined;
-        continue;
+    let left = max;
+    // A flush of the keyspace has its place among the others: until it is stored all go in order of age.
+    if (this.masks > 0) {
+      this.skipSuperseded(upTo);
+      this.sweep = undefined;
+      this.handOldest(writer, token, left, upTo, this.lastIndex, maxBytes, handed);
+    } else if (this.waiting > 0) {
+      // The end of one lap and the beginning of the next may share a transaction, two laps never do.
+      for (let laps = 0; laps < 2 && handed.length < max && this.waiting > 0; laps++) {
+        if (this.sweep === undefined) {
+          this.sweep = new Sweep(this.versions, this.versionsHead, this.lastIndex);
+        }
+        if (!this.handLap(this.sweep, writer, token, max, upTo, maxBytes, handed)) break;
+        this.sweep = undefined;
       }
-      this.hand(version, writer, token);
-      handed.push(version);
-      budget--;
-      wrote = true;
     }
+    left -= handed.length;
+    let wrote = handed.length > 0;
     this.trimVersions();
-    const rows = budget < DROP_ROWS_MAX ? budget : DROP_ROWS_MAX;
+    const rows = left < DROP_ROWS_MAX ? left : DROP_ROWS_MAX;
     if (rows > 0 && this.dropsHead < this.drops.length && this.removeDropped(writer, rows, token))
       wrote = true;
     if (this.nextCounter !== this.storedCounter && wrote) {
@@ -391,6 +407,84 @@ export class KeyspaceState implements Keyspace {
     return token;
   }
 
+  /** @returns true when the lap is over */
+  private handLap(
+    sweep: Sweep,
+    writer: StoreWriter,
+    token: number,
+    max: number,
+    upTo: number,
+    maxBytes: number,
+    handed: Version[],
+  ): boolean {
+    let bytes = 0;
+    for (const version of handed) bytes += version.size;
+    while (handed.length < max && bytes < maxBytes) {
+      const version = sweep.next();
+      if (version === undefined) {
+        const all = this.handOldest(
+          writer,
+          token,
+          max - handed.length,
+          upTo,
+          sweep.lastIndex,
+          maxBytes - bytes,
+          handed,
+        );
+        if (!all) return false;
+        this.trimVersions();
+        const oldest = this.versions[this.versionsHead];
+        // What is left waits for its confirm; when those are far behind, the others do not wait with it.
+        return oldest === undefined || oldest.first > sweep.lastIndex || upTo < sweep.lastIndex;
+      }
+      if (version.handed) continue;
+      // A newer one of the same item comes next, in the same call, and is passed over as well.
+      if (version.last > upTo) {
+        this.freeze(version);
+        continue;
+      }
+      this.hand(version, writer, token);
+      handed.push(version);
+      bytes += version.size;
+    }
+    return false;
+  }
+
+  /** @returns true when it came to the end of those that began at or before `lastFirst` */
+  private handOldest(
+    writer: StoreWriter,
+    token: number,
+    max: number,
+    upTo: number,
+    lastFirst: number,
+    maxBytes: number,
+    handed: Version[],
+  ): boolean {
+    const versions = this.versions;
+    let left = max;
+    let bytes = 0;
+    for (let i = this.versionsHead; i < versions.length; i++) {
+      const version = versions[i]!;
+      if (version.first > upTo || version.first > lastFirst) return true;
+      if (version.handed) continue;
+      if (left <= 0 || bytes >= maxBytes) return false;
+      if (version.last > upTo) {
+        this.freeze(version);
+        continue;
+      }
+      this.hand(version, writer, token);
+      handed.push(version);
+      left--;
+      bytes += version.size;
+    }
+    return true;
+  }
+
+  /** Changed since what may be stored: it stays as it is now until that may be stored. */
+  private freeze(version: Version): void {
+    if (version.item!.open === version) version.item!.open = undefined;
+  }
+
   writtenBehind(token: number): void {
     const handed = this.tokens.get(token);
     assert(handed !== undefined, "a write-behind token is told once");
@@ -398,6 +492,7 @@ export class KeyspaceState implements Keyspace {
     this.doneToken = token;
     this.inFlight -= handed!.length;
     for (const version of handed!) {
+      this.bytes -= version.size;
       if (version.kind === VERSION_FLUSH) this.masks--;
       const item = version.item;
       if (item === undefined) continue;
@@ -414,6 +509,14 @@ export class KeyspaceState implements Keyspace {
 
   overlaySize(): number {
     return this.waiting + this.inFlight + this.drops.length - this.dropsHead;
+  }
+
+  overlayBytes(): number {
+    return this.bytes;
+  }
+
+  dropping(): number {
+    return this.drops.length - this.dropsHead;
   }
 
   private forget(item: Item): void {
@@ -449,7 +552,9 @@ export class KeyspaceState implements Keyspace {
     if (state.kind !== KIND_NONE) this.keys++;
     if (state.expireAt > 0) this.expiring.add(item);
     item.state = state;
-    this.versionOf(item, VERSION_KEY, index).state = state;
+    const version = this.versionOf(item, VERSION_KEY, index);
+    version.state = state;
+    this.resize(version, state.end - state.start);
   }
 
   private changeField(id: HashId, field: string, value: FieldValue, index: number): void {
@@ -461,11 +566,13 @@ export class KeyspaceState implements Keyspace {
     }
     let item = owner.items.get(field);
     if (item === undefined) {
-      item = new Item(field, 0, owner);
+      item = new Item(field, hashOf(field), owner);
       owner.items.set(field, item);
     }
     item.value = value;
-    this.versionOf(item, VERSION_FIELD, index).value = value;
+    const version = this.versionOf(item, VERSION_FIELD, index);
+    version.value = value;
+    this.resize(version, value.end - value.start);
   }
 
   private versionOf(item: Item, kind: number, index: number): Version {
@@ -478,6 +585,11 @@ export class KeyspaceState implements Keyspace {
     }
     version.last = index;
     return version;
+  }
+
+  private resize(version: Version, size: number): void {
+    this.bytes += size - version.size;
+    version.size = size;
   }
 
   private push(version: Version): void {
@@ -515,6 +627,7 @@ export class KeyspaceState implements Keyspace {
       if (version.handed) continue;
       version.handed = true;
       this.waiting--;
+      this.bytes -= version.size;
       if (version.kind === VERSION_FLUSH) this.masks--;
       if (version.item !== undefined) version.item.waiting--;
     }

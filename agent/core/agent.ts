@@ -33,7 +33,7 @@ import type { AgentConfig } from "./config.js";
 import { ControllerLink } from "./controller-link.js";
 import type { Executor, Keyspace } from "./execution.js";
 import { Expiry } from "./expiry.js";
-import { DATA_SLICE, GroupCommit, readStateRow } from "./group-commit.js";
+import { DATA_FREE, GroupCommit, readStateRow } from "./group-commit.js";
 import { HeartbeatSource } from "./heartbeat.js";
 import { Jobs } from "./jobs.js";
 import { LocalPort } from "./local-port.js";
@@ -373,6 +373,7 @@ class Agent implements AgentCore {
     // What a copy has still to send is kept, but not for a standby that never gets there.
     const pinned = this.source.active && this.log.bytes < 4 * this.config.limits.logBytesMax;
     commit.pin = pinned ? this.stream.sent : Infinity;
+    commit.eager = this.source.active;
     commit.upTo =
       roles.soloForGood() || this.source.active || roles.copying ? Infinity : commit.confirmedHigh;
   }
@@ -426,7 +427,7 @@ class Agent implements AgentCore {
     this.commit.add({
       name: "record",
       urgent: true,
-      data: DATA_SLICE,
+      data: DATA_FREE,
       fill: (writer) => {
         roles.write(writer, record, undefined);
         // Also one that this very commit puts there.

@@ -32,7 +32,7 @@ import type { ByteSink } from "../../protocol/resp.js";
 import { DROP_FROM, DROP_TO, isDataRow } from "../commands/rows.js";
 import type { AgentConfig } from "./config.js";
 import type { Keyspace } from "./execution.js";
-import { DATA_ALL, DATA_HELD, DATA_SLICE } from "./group-commit.js";
+import { DATA_ALL, DATA_HELD, DATA_FREE } from "./group-commit.js";
 import type { GroupCommit } from "./group-commit.js";
 import type { LogClock } from "./log-clock.js";
 import type { PeerLink } from "./peer-link.js";
@@ -539,7 +539,7 @@ export class BatchTarget {
     this.commit.add({
       name: "copied sessions",
       urgent: false,
-      data: DATA_SLICE,
+      data: DATA_FREE,
       fill: (writer) => this.checkpoint.replace(writer, image),
       onFlushed: () => undefined,
     });
@@ -563,7 +563,7 @@ export class BatchTarget {
     commit.add({
       name: "copy is whole",
       urgent: true,
-      data: DATA_SLICE,
+      data: DATA_FREE,
       fill: (writer) => {
         writer.del("meta", META_COPYING);
         // The ranges may have shown any of it.

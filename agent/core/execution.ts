@@ -78,16 +78,28 @@ export interface Keyspace {
   ): boolean;
   /**
    * Writes up to `max` overlay keys into a transaction; with `appliedIndex()` it says what the store then holds.
+   * The order is its own (that of the rows, in laps); `appliedIndex` moves on when a lap has come to its end.
    * @param upTo leaves out keys whose newest effect has a greater log index (what no confirm covers yet may have
    *   to be taken back, and the store cannot take back); the greatest index by default
+   * @param maxBytes ends it when values of this many bytes are in it; no bound by default
    * @returns a token for writtenBehind; 0 when nothing was written
    */
-  writeBehind(writer: import("./store.js").StoreWriter, max: number, upTo?: number): number;
+  writeBehind(
+    writer: import("./store.js").StoreWriter,
+    max: number,
+    upTo?: number,
+    maxBytes?: number,
+  ): number;
   /** Told when that transaction is flushed, so the overlay may forget. */
   writtenBehind(token: number): void;
   /** Log index up to which the store's tables hold all effects once the pending transactions are done. */
   appliedIndex(): number;
+  /** Keys, fields and dropped hashes that wait for the store. */
   overlaySize(): number;
+  /** Bytes of their values. */
+  overlayBytes(): number;
+  /** Dropped hashes of which rows are still to be removed. */
+  dropping(): number;
   /**
    * Forgets the overlay: from here on the state is what the store's tables hold, which have all effects up to
    * `appliedIndex`. Called at start, before the log behind it is replayed; after entries were set aside; and

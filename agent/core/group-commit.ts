@@ -2,10 +2,13 @@
  * Group commit: all that a loop turn wants on disk goes in one transaction, and while that one is
  * being flushed the next gathers.
  *
- *     fill:  log chunks · steps (role record, asked, cut, copied range …) · data put behind · state row
+ *     log commit:  log chunks · steps (role record, asked, cut, copied range …) · state row
+ *     slice:       a part of the data that is put behind, all of it in the log on disk already · state row
  *
- * One commit is in flight at a time. Each is consistent in itself: the log, the data as of `applied`
- * and the marks that say so change together. A failed flush ends the agent; it is never retried.
+ * One commit is in flight at a time. Each is consistent in itself: what it changes and the marks that say so change
+ * together. Replies wait for log commits, so a slice, which nobody waits for, is short, and the two take turns.
+ * The data goes in sweeps: it is left alone until there is much of it, then it is written in the order of its
+ * rows, slice by slice, up to the log's end as it was. A failed flush ends the agent; it is never retried.
  */
 import { readU48, writeU48 } from "../../protocol/frame.js";
 import type { Keyspace } from "./execution.js";
@@ -17,12 +20,15 @@ const META_STATE = Uint8Array.of(115);
 const STATE_BYTES = 43;
 const STATE_VERSION = 2;
 
-/** Data is put behind as far as write-behind may go at once (see `upTo`). */
-export const DATA_SLICE = 0;
-/** The step replaces or takes back data: nothing is put behind in its commit. */
+/** The step has nothing to do with the data. */
+export const DATA_FREE = 0;
+/** The step replaces or takes back data: no image may be made of what is in memory. */
 export const DATA_HELD = 1;
 /** The step goes on top of all data so far: everything is put behind before it. */
 export const DATA_ALL = 2;
+
+/** The least slice. */
+const SLICE_KEYS_MIN = 64;
 
 /** Something that must be on disk in one piece. */
 export interface CommitStep {
@@ -115,6 +121,8 @@ export class GroupCommit {
   pin = Infinity;
   /** A session is being agreed on: the tables must not run ahead of what was said. */
   dataHeld = false;
+  /** Somebody waits for the tables to come up to the log: they are swept all the time. */
+  eager = false;
   /** Total of finished commits, for people. */
   commits = 0;
 
@@ -129,7 +137,17 @@ export class GroupCommit {
   private token = 0;
   private finished = false;
   private error: Error | undefined;
-  private lastDataMs = 0;
+  /** The commit in flight, or the last one, is a slice; a log commit has its turn then. */
+  private slicing = false;
+  /** Data is put behind until the tables have all up to `sweepTo`. */
+  private sweeping = false;
+  private sweepTo = 0;
+  private sweptMs = 0;
+  private sweepBytes = 0;
+  private loggedMs = 0;
+  /** Keys of the next slice, and how long a commit of the log takes, as seen lately. */
+  private sliceKeys = SLICE_KEYS_MIN;
+  private logMs = 0;
   /** Nothing could be put behind at this `upTo` and overlay size. */
   private stuckUpTo = -1;
   private stuckSize = -1;
@@ -178,6 +196,7 @@ export class GroupCommit {
     if (this.error !== undefined) return "the store failed: " + this.error.message;
     this.inFlight = false;
     this.commits++;
+    this.learn(nowMs - this.startedMs);
     Object.assign(this.durable, this.fillingRow);
     this.log.onFlushed();
     if (this.token !== 0) {
@@ -190,55 +209,158 @@ export class GroupCommit {
     return "";
   }
 
+  /** How large a slice may be is learnt from how long the last ones took. @param tookMs the commit that has ended */
+  private learn(tookMs: number): void {
+    const { sliceMs, sliceKeysMax } = this.limits;
+    if (!this.slicing) {
+      this.logMs += (tookMs - this.logMs) / 8;
+      return;
+    }
+    const moreMs = tookMs - this.logMs;
+    if (moreMs < sliceMs) this.sliceKeys = Math.min(this.sliceKeys * 2, sliceKeysMax);
+    else if (moreMs > 2 * sliceMs) this.sliceKeys = Math.max(this.sliceKeys / 2, SLICE_KEYS_MIN);
+  }
+
   /** Begins a commit when something is due and none is in flight. */
   begin(nowMs: number): void {
-    if (this.inFlight || !this.due(nowMs)) return;
+    if (this.inFlight) return;
+    const logDue = this.logDue();
+    const sliceDue = this.sliceDue(nowMs);
+    if (!logDue && !sliceDue) return;
     this.inFlight = true;
     this.startedMs = nowMs;
-    this.entriesSinceMs = this.log.due() ? this.log.waitingSinceMs : 0;
+    const slice = sliceDue && this.sliceFirst(logDue);
+    this.slicing = slice;
+    if (slice) {
+      this.entriesSinceMs = 0;
+      this.commitSlice();
+    } else {
+      this.commitLog(nowMs);
+    }
+  }
+
+  private sliceFirst(logDue: boolean): boolean {
+    if (this.steps.length > 0) return false;
+    // With an overlay as full as this, taking turns was not enough: the log waits.
+    return !logDue || !this.slicing || this.fullness() >= 2;
+  }
+
+  private commitLog(nowMs: number): void {
+    const entries = this.log.due();
+    this.entriesSinceMs = entries ? this.log.waitingSinceMs : 0;
+    if (entries) this.loggedMs = nowMs;
     this.filling = this.steps;
     this.steps = [];
     let urgent = false;
-    let data = this.dataHeld ? DATA_HELD : DATA_SLICE;
+    let all = false;
     for (const step of this.filling) {
       if (step.urgent) urgent = true;
-      if (step.data > data) data = step.data;
+      if (step.data === DATA_ALL) all = true;
     }
-    if (data !== DATA_HELD) this.lastDataMs = nowMs;
     this.log.planTrim(Math.min(this.durable.applied, this.durable.sessionsAt, this.pin));
     this.store.commit(
-      (writer) => this.fill(writer, data),
-      (error) => {
-        this.finished = true;
-        this.error = error;
+      (writer) => {
+        this.log.fill(writer);
+        if (all) {
+          this.token = this.keyspace.writeBehind(writer, Infinity, Infinity);
+          this.tablesTop = Math.max(this.tablesTop, this.log.end);
+        }
+        for (const step of this.filling) step.fill(writer);
+        this.writeRow(writer, this.keyspace.appliedIndex(), this.confirmedHigh);
       },
+      this.onDone,
       urgent,
     );
   }
 
-  private due(nowMs: number): boolean {
-    if (this.steps.length > 0 || this.log.due()) return true;
-    if (this.confirmedHigh > this.durable.confirmedHigh) return true;
-    if (this.dataHeld) return false;
-    const size = this.keyspace.overlaySize();
-    if (size === 0 || (size === this.stuckSize && this.upTo === this.stuckUpTo)) return false;
-    // A log commit takes data along; on its own data waits for a quiet moment or a full slice.
-    return size >= this.limits.sliceKeysMax || nowMs - this.lastDataMs >= 100;
+  private commitSlice(): void {
+    this.store.commit(
+      (writer) => {
+        this.slice(writer);
+        // Nothing here tells of entries that are not in the log on disk: neither that their effects (of which there
+        // may be none) are in the tables, nor that they are confirmed.
+        const { confirmedHigh } = this;
+        const { flushed } = this.log;
+        const known = confirmedHigh <= flushed;
+        this.writeRow(
+          writer,
+          Math.min(this.keyspace.appliedIndex(), flushed),
+          known ? confirmedHigh : this.durable.confirmedHigh,
+        );
+      },
+      this.onDone,
+      false,
+    );
   }
 
-  private fill(writer: StoreWriter, data: number): void {
-    this.log.fill(writer);
-    if (data === DATA_ALL) {
-      this.token = this.keyspace.writeBehind(writer, Infinity, Infinity);
-      this.tablesTop = Math.max(this.tablesTop, this.log.end);
+  private readonly onDone = (error: Error | undefined): void => {
+    this.finished = true;
+    this.error = error;
+  };
+
+  private logDue(): boolean {
+    return (
+      this.steps.length > 0 || this.log.due() || this.confirmedHigh > this.durable.confirmedHigh
+    );
+  }
+
+  /** How full the overlay is; 1: as full as it should be. */
+  private fullness(): number {
+    const { overlayKeysMax, overlayBytesMax } = this.limits;
+    return Math.max(
+      this.keyspace.overlaySize() / overlayKeysMax,
+      this.keyspace.overlayBytes() / overlayBytesMax,
+    );
+  }
+
+  /** What of the data may be put behind: it is not taken back, and the log on disk has it. */
+  private reach(): number {
+    return Math.min(this.upTo, this.log.flushed);
+  }
+
+  private sliceDue(nowMs: number): boolean {
+    const { keyspace, log } = this;
+    const size = keyspace.overlaySize();
+    if (size === 0) {
+      this.endSweep(nowMs);
+      return false;
     }
-    for (const step of this.filling) step.fill(writer);
-    if (data === DATA_SLICE) this.slice(writer);
+    if (this.dataHeld || (size === this.stuckSize && this.reach() === this.stuckUpTo)) return false;
+    if (this.steps.some((step) => step.data !== DATA_FREE)) return false;
+    if (this.sweeping && keyspace.appliedIndex() >= this.sweepTo && keyspace.dropping() === 0) {
+      this.endSweep(nowMs);
+    }
+    if (!this.sweeping && this.wantsSweep(nowMs)) {
+      this.sweeping = true;
+      this.sweepTo = log.flushed;
+      this.sweepBytes = log.bytesEver;
+    }
+    return this.sweeping;
+  }
+
+  private endSweep(nowMs: number): void {
+    this.sweeping = false;
+    this.sweptMs = nowMs;
+  }
+
+  private wantsSweep(nowMs: number): boolean {
+    const { limits, log, keyspace } = this;
+    if (this.eager || this.fullness() >= 0.5) return true;
+    if (nowMs - this.sweptMs >= limits.sweepEveryMs) return true;
+    if (nowMs - Math.max(this.loggedMs, this.sweptMs) >= limits.sweepQuietMs) return true;
+    // Both bound what must be replayed at a start; the log that is replayed cannot be trimmed, too.
+    if (log.end - keyspace.appliedIndex() >= 2 * limits.overlayKeysMax) return true;
+    return (
+      log.bytesEver - this.sweepBytes >= Math.min(limits.sweepLogBytes, limits.logBytesMax / 4)
+    );
+  }
+
+  private writeRow(writer: StoreWriter, applied: number, confirmedHigh: number): void {
     const row = this.fillingRow;
-    row.applied = this.keyspace.appliedIndex();
+    row.applied = applied;
     row.base = this.log.base;
     row.logBytes = this.log.bytes;
-    row.confirmedHigh = this.confirmedHigh;
+    row.confirmedHigh = confirmedHigh;
     row.sessionsAt = this.sessionsAt;
     row.tablesTop = this.tablesTop;
     row.timeMs = this.log.timeMs;
@@ -255,26 +377,26 @@ export class GroupCommit {
   }
 
   private slice(writer: StoreWriter): void {
-    const size = this.keyspace.overlaySize();
-    if (size === 0) return;
-    const { overlayKeysMax, sliceKeysMax, logBytesMax } = this.limits;
-    const max = size > overlayKeysMax ? size - overlayKeysMax + sliceKeysMax : sliceKeysMax;
-    let { upTo } = this;
-    this.token = this.keyspace.writeBehind(writer, max, upTo);
+    const { keyspace, limits } = this;
+    const { sliceKeysMax, sliceBytesMax, logBytesMax } = limits;
+    const size = keyspace.overlaySize();
+    const full = this.fullness();
+    const keys = full >= 1 ? sliceKeysMax : Math.min(Math.ceil(this.sliceKeys), sliceKeysMax);
+    const reach = this.reach();
+    let upTo = reach;
+    this.token = keyspace.writeBehind(writer, keys, upTo, sliceBytesMax);
     // When no confirm comes and that holds up the overlay or the log too long, what is not confirmed is
     // written all the same: taking such an effect back costs a copy.
     if (
       this.token === 0 &&
-      upTo !== Infinity &&
-      (size > overlayKeysMax || this.log.bytes > logBytesMax + (logBytesMax >>> 2))
+      upTo < this.log.flushed &&
+      (full > 1 || this.log.bytes > logBytesMax + (logBytesMax >>> 2))
     ) {
-      upTo = Infinity;
-      this.token = this.keyspace.writeBehind(writer, max, upTo);
+      upTo = this.log.flushed;
+      this.token = keyspace.writeBehind(writer, keys, upTo, sliceBytesMax);
     }
-    if (this.token !== 0) {
-      this.tablesTop = Math.max(this.tablesTop, Math.min(upTo, this.log.end));
-    }
-    this.stuckUpTo = this.token === 0 ? this.upTo : -1;
+    if (this.token !== 0) this.tablesTop = Math.max(this.tablesTop, upTo);
+    this.stuckUpTo = this.token === 0 ? reach : -1;
     this.stuckSize = size;
   }
 }

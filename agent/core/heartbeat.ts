@@ -105,7 +105,9 @@ export class HeartbeatSource {
   uncommittedMs(nowMs: number): number {
     const { commit, log } = this;
     if (commit.inFlight) {
-      const since = commit.entriesSinceMs > 0 ? commit.entriesSinceMs : commit.startedMs;
+      if (commit.entriesSinceMs > 0) return nowMs - commit.entriesSinceMs;
+      // Entries may wait for a commit that holds none.
+      const since = log.due() ? Math.min(commit.startedMs, log.waitingSinceMs) : commit.startedMs;
       return nowMs - since;
     }
     return log.due() ? nowMs - log.waitingSinceMs : 0;

@@ -40,10 +40,22 @@ export interface AgentLimits {
   streamWindowBytes: number;
   /** Ends of epochs remembered for comparing logs. */
   boundariesMax: number;
-  /** Keys the overlay should hold at most; above it slices grow and leave nothing out. */
+  /**
+   * Keys the overlay should hold at most, and bytes of their values; at half of it they are put behind. Above it
+   * nothing is left out, at twice the log waits.
+   */
   overlayKeysMax: number;
-  /** Overlay keys written into one commit. */
+  overlayBytesMax: number;
+  /** Overlay keys, and bytes of their values, written into one commit. */
   sliceKeysMax: number;
+  sliceBytesMax: number;
+  /** A slice is made about this much longer than a commit of the log: that one may have to wait for it. */
+  sliceMs: number;
+  /** Data is put behind at least this often, and when nothing was appended for so long. */
+  sweepEveryMs: number;
+  sweepQuietMs: number;
+  /** And when the log has grown by this, since what lies behind it must be replayed at a start. @unit bytes */
+  sweepLogBytes: number;
   /** Chunks trimmed off the log in one commit. */
   trimChunksMax: number;
   /** Log bytes after which the session table is checkpointed. @unit bytes */
@@ -131,8 +143,14 @@ export const DEFAULT_LIMITS: AgentLimits = {
   tailBytesMax: 8 * MB,
   streamWindowBytes: 4 * MB,
   boundariesMax: 1024,
-  overlayKeysMax: 4096,
+  overlayKeysMax: 65536,
+  overlayBytesMax: 64 * MB,
   sliceKeysMax: 1000,
+  sliceBytesMax: 4 * MB,
+  sliceMs: 2,
+  sweepEveryMs: 1000,
+  sweepQuietMs: 100,
+  sweepLogBytes: 32 * MB,
   trimChunksMax: 64,
   checkpointBytes: 8 * MB,
 

@@ -11,7 +11,7 @@
 import { MODE_BOTH, MODE_SOLO, bytesEqual } from "../../protocol/record.js";
 import type { AgentConfig } from "./config.js";
 import type { ControllerLink } from "./controller-link.js";
-import { DATA_SLICE } from "./group-commit.js";
+import { DATA_FREE } from "./group-commit.js";
 import type { GroupCommit } from "./group-commit.js";
 import type { PeerLink } from "./peer-link.js";
 import type { AgentPorts } from "./ports.js";
@@ -112,7 +112,7 @@ export class Rejoin {
     this.commit.add({
       name: "asked",
       urgent: true,
-      data: DATA_SLICE,
+      data: DATA_FREE,
       fill: (writer) => {
         // A record adopted meanwhile has cleared all of this.
         if (roles.record === record) roles.write(writer, record, asked);

@@ -4,7 +4,7 @@
  */
 import { readU48, writeU48 } from "../../protocol/frame.js";
 import { makeSink } from "../../protocol/resp.js";
-import { DATA_SLICE } from "./group-commit.js";
+import { DATA_FREE } from "./group-commit.js";
 import type { CommitStep, GroupCommit } from "./group-commit.js";
 import type { SessionTable } from "./session-table.js";
 import type { Store, StoreWriter } from "./store.js";
@@ -59,7 +59,7 @@ export class SessionCheckpoint {
     const step: CommitStep = {
       name: "session checkpoint",
       urgent: false,
-      data: DATA_SLICE,
+      data: DATA_FREE,
       fill: (writer) => this.write(writer, place),
       onFlushed: () => {
         this.under = false;

@@ -4,7 +4,7 @@ import type { KeyspaceState } from "../../agent/commands/keyspace.js";
 import { createExecutor } from "../../agent/commands/executor.js";
 import { createMemoryStore } from "../../agent/store/memory.js";
 import type { MemoryStore } from "../../agent/store/memory.js";
-import type { Store, Table } from "../../agent/core/store.js";
+import type { Store, StoreWriter, Table } from "../../agent/core/store.js";
 import { makeSink, Subject, viewOf } from "./harness.js";
 import type { Argument, Entry } from "./harness.js";
 
@@ -227,6 +227,60 @@ describe("keyspace", () => {
     }
     expect(subject.keyspace.appliedIndex()).toBeGreaterThan(180);
     expect(subject.keyspace.appliedIndex()).toBeLessThanOrEqual(195);
+  });
+
+  it("is stored in the order of its rows, each key once, over as many slices as that takes", () => {
+    const store = createMemoryStore();
+    const subject = new Subject(store);
+    const rows: string[][] = [[], []];
+    const slice = (max: number, maxBytes?: number): void => {
+      let token = 0;
+      store.commit(
+        (writer) => {
+          const watched: StoreWriter = {
+            put(table, key, value) {
+              if (table === "data") rows[0]!.push(Buffer.from(key).toString("hex"));
+              if (table === "field") rows[1]!.push(Buffer.from(key).toString("hex"));
+              writer.put(table, key, value);
+            },
+            del: (table, key) => writer.del(table, key),
+            clear: (table) => writer.clear(table),
+          };
+          token = subject.keyspace.writeBehind(watched, max, Infinity, maxBytes);
+        },
+        () => {
+          if (token !== 0) subject.keyspace.writtenBehind(token);
+        },
+        false,
+      );
+      store.flush();
+    };
+    for (let i = 0; i < 5000; i++) {
+      subject.do("SET", `k${i % 3000}`, `${i}`);
+      if (i % 10 === 0) subject.do("HSET", `h${i % 30}`, `f${i}`, "v");
+    }
+    // What is written meanwhile waits for the next lap.
+    for (let i = 0; subject.keyspace.appliedIndex() < 5500; i++) {
+      if (i > 200) throw new Error("the lap does not come to an end");
+      slice(50);
+      subject.do("SET", `later${i}`, "v");
+    }
+    const lap = rows[0]!.slice(0, 3003);
+    expect(lap).toEqual([...new Set(lap)].sort());
+    expect(rows[1]).toEqual([...new Set(rows[1])].sort());
+    expect(rows[1]).toHaveLength(500);
+    // By bytes of values as well.
+    rows[0] = [];
+    for (let i = 0; i < 20; i++) subject.do("SET", `long${i}`, "x".repeat(1000));
+    slice(1000);
+    rows[0] = [];
+    for (let i = 0; i < 20; i++) subject.do("SET", `long${i}`, "y".repeat(1000));
+    expect(subject.keyspace.overlayBytes()).toBe(20_000);
+    slice(1000, 4500);
+    expect(rows[0]).toHaveLength(5);
+    expect(subject.keyspace.overlayBytes()).toBe(15_000);
+    drain(subject.keyspace, store);
+    expect(subject.keyspace.overlayBytes()).toBe(0);
   });
 
   it("never stores what is not confirmed", () => {
