@@ -483,7 +483,7 @@ class Agent implements AgentCore {
     this.roles.stop(why);
     this.ports.note("error", "stopped", { why });
     this.jobs.cancelAll();
-    this.controller.release.drop();
+    this.controller.dropReplies();
     this.forwarder.dropAll("this server has stopped");
     this.endSession();
     this.local.adopted(this.nowMs);
@@ -707,6 +707,7 @@ class Agent implements AgentCore {
     this.rejoin.tick(nowMs);
     this.confirm();
     this.sendOn();
+    this.controller.runPostponed(nowMs);
     this.releaseReplies(nowMs);
     this.checkpoint.tick();
     this.aimWriteBehind();

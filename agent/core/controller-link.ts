@@ -117,6 +117,12 @@ export function commandLimits(commandBytesMax: number, valueBytesMax: number): R
   };
 }
 
+interface Postponed {
+  readonly open: OpenReply;
+  readonly flags: number;
+  readonly command: Uint8Array;
+}
+
 export class ControllerLink {
   readonly release: ReleaseQueue;
   /** Commands answered so far, for people. */
@@ -148,6 +154,13 @@ export class ControllerLink {
   private readonly reasonSink = makeSink(256);
   private refusedBefore = "";
   private readonly said = new Said();
+  /** Reads that found a key past due: the primary is asked for their place in the log. Oldest first. */
+  private readonly asked: OpenReply[] = [];
+  /** ORDERED reads behind one of those, oldest first, and the bytes of their commands. */
+  private readonly postponed: Postponed[] = [];
+  private postponedBytes = 0;
+  /** The held reply of the postponed read that is being run. */
+  private resuming: OpenReply | undefined = undefined;
 
   constructor(
     private readonly config: AgentConfig,
@@ -253,6 +266,7 @@ export class ControllerLink {
     this.sessionId = challenge.sessionId;
     this.sessionText = sessionKey(challenge.sessionId, 0);
     this.release.clear();
+    this.forgetPostponed();
     this.release.payloadMax = payloadMax;
     this.release.replyWindow =
       challenge.windowBytes > 0 ? challenge.windowBytes : this.config.limits.replyWindowBytes;
@@ -414,9 +428,15 @@ export class ControllerLink {
     this.decoder?.park();
   }
 
+  /** Nobody waits for what was asked up to here: the role is lost, or this server has stopped. */
+  dropReplies(): void {
+    this.release.drop();
+    this.forgetPostponed();
+  }
+
   /** The record holds. Pending replies of a server that still leads are answered in the new epoch. */
   adopted(stillLeads: boolean, nowMs: number): void {
-    if (!stillLeads) this.release.drop();
+    if (!stillLeads) this.dropReplies();
     if (this.phase === "up") this.release.tellEpoch(this.roles.epoch());
     this.resume(nowMs);
   }
@@ -476,7 +496,7 @@ export class ControllerLink {
     start: number,
     end: number,
   ): void {
-    const { roles, release, runner } = this;
+    const { roles, release } = this;
     const ordered = (flags & FLAG_ORDERED) !== 0;
     const isQuery = (flags & FLAG_CLASS_MASK) === CLASS_QUERY;
     this.commands++;
@@ -500,13 +520,69 @@ export class ControllerLink {
     const reads = isQuery && (flags & FLAG_TXN) === 0;
     const factor = reads ? 1 : 2;
     if (
-      release.heldBytes > factor * limits.heldReplyBytesMax ||
+      release.heldBytes + this.postponedBytes > factor * limits.heldReplyBytesMax ||
       release.waiting() >= factor * limits.heldRepliesMax
     ) {
       if (reads) this.refuse(id, ordered, REFUSED_BUSY, "too many replies wait");
       else this.fault("too many replies of writes wait");
       return;
     }
+    if (ordered && reads && !roles.leads() && (this.postponed.length > 0 || this.asksPrimary())) {
+      // It would be answered from older data than an earlier read of its connection, whose place in the log is yet to come.
+      const command = bytes.slice(start, end);
+      this.postponedBytes += command.length;
+      this.postponed.push({ open: release.hold(id, true), flags, command });
+      return;
+    }
+    this.execute(flags, id, ordered, bytes, start, end);
+  }
+
+  /** Reads of this link whose place in the log the primary has been asked for, and not told yet. */
+  private asksPrimary(): boolean {
+    const { asked } = this;
+    while (asked.length > 0 && (asked[0]!.ready || asked[0]!.dropped)) asked.shift();
+    return asked.length > 0;
+  }
+
+  /** Runs the reads that waited for the place in the log of one before them. */
+  runPostponed(nowMs: number): void {
+    const { postponed } = this;
+    if (postponed.length === 0) return;
+    this.nowMs = nowMs;
+    let ran = 0;
+    while (ran < postponed.length) {
+      const { open, flags, command } = postponed[ran]!;
+      if (!open.dropped) {
+        if (this.asksPrimary() && this.asked[0]!.seq < open.seq) break;
+        this.resuming = open;
+        if (this.events.readsInSession()) {
+          this.execute(flags, open.id, true, command, 0, command.length);
+        } else this.refuse(open.id, true, REFUSED_ROLE, "this server is " + this.roles.state());
+        this.resuming = undefined;
+        // The link may have been dropped for what the command was.
+        if (postponed.length === 0) return;
+      }
+      this.postponedBytes -= command.length;
+      ran++;
+    }
+    postponed.splice(0, ran);
+  }
+
+  private forgetPostponed(): void {
+    this.postponed.length = 0;
+    this.postponedBytes = 0;
+    this.asked.length = 0;
+  }
+
+  private execute(
+    flags: number,
+    id: number,
+    ordered: boolean,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    const { runner, release } = this;
     let at = start;
     runner.begin();
     if ((flags & FLAG_SESSION) !== 0) {
@@ -522,16 +598,18 @@ export class ControllerLink {
         : this.runCommand(flags, id, ordered, bytes, start, at, end);
     if (ran === RAN_DONE) {
       const { reply } = runner;
-      release.reply(id, ordered, runner.need, OUTCOME_ANSWER, reply.bytes, 0, reply.length);
+      this.answer(id, ordered, runner.need, OUTCOME_ANSWER, reply.bytes, reply.length);
       this.countTurn(reply.length);
     } else if (ran === RAN_JOB) {
-      const open = release.hold(id, ordered);
+      const open = this.resuming ?? release.hold(id, ordered);
       // It tells of the data as it was when the command came.
       const need = this.events.logEnd();
       this.jobs.add(runner.job!, (reply) => release.resolve(open, need, OUTCOME_ANSWER, reply));
     } else if (ran === RAN_PAST_DUE) {
-      const open = release.hold(id, ordered);
+      const open = this.resuming ?? release.hold(id, ordered);
       const command = bytes.slice(at, end);
+      this.asksPrimary();
+      this.asked.push(open);
       if (!this.events.forwardRead(command, open, release, this.nowMs)) {
         release.resolve(open, 0, OUTCOME_REFUSED, this.reason(REFUSED_ROLE, "no primary to ask"));
       }
@@ -660,13 +738,27 @@ export class ControllerLink {
 
   private refuse(id: number, ordered: boolean, code: number, text: string): void {
     const payload = this.reason(code, text);
-    this.release.reply(id, ordered, 0, OUTCOME_REFUSED, payload, 0, payload.length);
+    this.answer(id, ordered, 0, OUTCOME_REFUSED, payload, payload.length);
   }
 
   private answerText(id: number, ordered: boolean, outcome: number, text: string): void {
     const sink = makeSink(128);
     putText(sink, text);
-    this.release.reply(id, ordered, 0, outcome, sink.bytes, 0, sink.length);
+    this.answer(id, ordered, 0, outcome, sink.bytes, sink.length);
+  }
+
+  /** @param bytes copied as far as they are kept */
+  private answer(
+    id: number,
+    ordered: boolean,
+    need: number,
+    outcome: number,
+    bytes: Uint8Array,
+    length: number,
+  ): void {
+    if (this.resuming === undefined) {
+      this.release.reply(id, ordered, need, outcome, bytes, 0, length);
+    } else this.release.resolve(this.resuming, need, outcome, bytes.slice(0, length));
   }
 
   // --- output -------------------------------------------------------------------------------------
@@ -708,6 +800,7 @@ export class ControllerLink {
     this.connection = NO_CONNECTION;
     this.phase = "down";
     this.release.clear();
+    this.forgetPostponed();
     this.fragments.clear();
     this.fragmentBytes = 0;
     this.parser = this.makeParser();

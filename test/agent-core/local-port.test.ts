@@ -210,6 +210,29 @@ describe("expiry", () => {
     expect(world.a.log()["end"]).toBe(before + 1);
   });
 
+  test("a pipelined read behind such a one tells of nothing older than that place in the log", () => {
+    const world = new World({ expireEveryMs: 100_000 });
+    world.begin();
+    world.pass(100);
+    world.ask(0, "SET", "n", "old");
+    world.ask(0, "SET", "k", "1", "PX", "200");
+    world.pass(300);
+    world.a.holdFlush = true;
+    world.send(0, ["SET", "n", "new"]);
+    const first = world.get(1, "k");
+    const second = world.send(1, ["GET", "n"], { query: true, ordered: true });
+    const other = world.send(1, ["GET", "n"], { query: true });
+    world.pass(20);
+    expect(world.reply(1, first)).toBeUndefined();
+    expect(world.reply(1, second)).toBeUndefined();
+    // Of another connection: it has seen nothing yet that is newer.
+    expect(world.reply(1, other)?.text).toBe("$3\r\nold\r\n");
+    world.a.holdFlush = false;
+    world.settle();
+    expect(world.reply(1, first)?.text).toBe("$-1\r\n");
+    expect(world.reply(1, second)?.text).toBe("$3\r\nnew\r\n");
+  });
+
   test("many due keys go in bounded slices", () => {
     const world = new World({ expireKeysMax: 10, expireEntriesMax: 2 });
     world.begin();
