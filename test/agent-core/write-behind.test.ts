@@ -147,14 +147,16 @@ describe("write-behind", () => {
     const world = new World({ overlayKeysMax: 4, sliceKeysMax: 1 });
     world.begin();
     world.solo(0, 2);
-    for (let i = 0; i < 20; i++) {
-      world.set(0, "k" + (i % 3), "v");
-      // A numbered change that changes nothing is an entry, too.
-      world.send(0, ["DEL", "never there"]);
-      world.round();
-      world.round();
-      const { applied, flushed } = world.a.log();
-      expect(applied).toBeLessThanOrEqual(flushed!);
+    // Every distance between a change and the entry without effects that comes before its slice.
+    for (let i = 0; i < 40; i++) {
+      for (let k = 0; k < 3; k++) world.set(0, "k" + k, "v" + i);
+      for (let turn = 0; turn < 12; turn++) {
+        // A numbered change that changes nothing is an entry, too.
+        if (turn >= i % 10) world.send(0, ["DEL", "never there"]);
+        world.round();
+        const { applied, flushed } = world.a.log();
+        expect(applied).toBeLessThanOrEqual(flushed!);
+      }
       if (i % 4 !== 3) continue;
       world.a.crash();
       world.a.start();
