@@ -32,17 +32,17 @@ import {
   FLAG_CLASS_MASK,
   FLAG_TXN,
   HEADER_BYTES,
-  OUTCOME_REFUSED,
 } from "../../protocol/frame.js";
 import type { RespParser } from "../../protocol/resp.js";
 import { writeArray } from "../../protocol/resp.js";
-import { drainHead, endClient } from "./client-output.js";
+import { assert } from "./assert.js";
+import { endClient } from "./client-output.js";
 import { enqueue, wait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { LOCAL_FORWARD, LOCAL_QUIT, answerConnectionCommand } from "./connection-commands.js";
-import { PLACE_HELD, isDown, place, send } from "./dispatch.js";
+import { PLACE_HELD, place, send } from "./dispatch.js";
 import { NO_ROW } from "./in-flight.js";
-import { answerError, answerLocal, answerSimple, finishHere, refuseNow } from "./local-answers.js";
+import { answerError, answerLocal, answerSimple } from "./local-answers.js";
 import type { Traffic } from "./traffic.js";
 import { createTransaction, queueCommand } from "./transaction.js";
 
@@ -62,14 +62,9 @@ export function submit(
   now: number,
 ): void {
   const table = traffic.table;
-  const hold = traffic.hold;
   const count = traffic.count;
   const row = table.take();
-  if (row === NO_ROW) {
-    count.busy++;
-    refuseNow(traffic, client, clientId, busyText(traffic));
-    return;
-  }
+  assert(row !== NO_ROW, "a client is read from only while a row is free");
   const length = end - start;
   const query = (flags & FLAG_CLASS_MASK) === CLASS_QUERY;
   const memory = query ? traffic.readBytes : traffic.writeBytes;
@@ -97,35 +92,9 @@ export function submit(
       send(traffic, client, row, server, now);
       return;
     }
-    if (server === PLACE_HELD) {
-      if (!hold.fits(length) && isDown(traffic, row)) {
-        busy(traffic, client, row);
-        return;
-      }
-      hold.add(client);
-    }
-  } else if (client.held && !hold.fits(length) && isDown(traffic, row)) {
-    busy(traffic, client, row);
-    return;
+    if (server === PLACE_HELD) traffic.hold.add(client);
   }
   wait(traffic, client, row, now);
-}
-
-function busyText(traffic: Traffic): string {
-  const table = traffic.table;
-  return (
-    "BUSY dyad: too many commands are waiting (limit " +
-    (table.capacity - 2 * traffic.inFlightMax) +
-    " commands or " +
-    traffic.limits.heldBytesMax +
-    " bytes)"
-  );
-}
-
-function busy(traffic: Traffic, client: ClientSession, row: number): void {
-  traffic.count.busy++;
-  finishHere(traffic, client, row, OUTCOME_REFUSED, busyText(traffic));
-  drainHead(traffic, client);
 }
 
 export function takeRespCommand(
@@ -345,7 +314,6 @@ function queueInTransaction(
     refusal = refusalOf(parser, entry, marks & ~MARK_BLOCK_OPTION, name);
   }
   if (refusal === "") {
-    const before = transaction.sink.bytes.length;
     refusal = queueCommand(
       transaction,
       parser.bytes,
@@ -353,8 +321,6 @@ function queueInTransaction(
       parser.rangeEnd,
       traffic.commandBytesMax,
     );
-    traffic.intakeTotal += transaction.sink.bytes.length - before;
-    client.intakeBytes += transaction.sink.bytes.length - before;
   }
   if (refusal !== "") {
     transaction.dirty = true;

@@ -1,13 +1,20 @@
 /**
- * How much of what a client sends is taken: commands as long as its queue is short, bytes as long as there is memory.
+ * How much of what a client sends is taken: each connection has a share, and what goes beyond it stays in the network.
  *
- * A paused client's input stays in the network (the engines give no other backpressure); it is resumed when its queue is
- * half empty, when it reads its replies again, or, having found the table full, in its turn.
+ *     rows   [ those of clients with several commands, each at most as many as are then left | one for a client that has none ]
+ *     bytes  [ the same, of what waits: three quarters                                       | one quarter                    ]
+ *
+ * Whoever has its share is not read from until it has answers, so one that floods finds the room that the others leave, and
+ * halves at most what is left. A client that has nothing under way has a row kept for it; when not even that is there it
+ * waits in line, and is served before anybody gets a second one. So nobody is refused for what others send, and what is
+ * held is bounded by the table and by `heldBytesMax` with one command beyond it, however many connect.
+ *
+ * A paused client is resumed by its own answers when its queue is half empty, when it reads its replies again, or in its turn.
  */
 import { PARSED_COMMAND, PARSED_NOTHING, PARSED_REFUSED } from "../../protocol/resp.js";
 import { takeRespCommand } from "./client-commands.js";
 import { closeClient, drainHead, endClient, grantOwed, setReading } from "./client-output.js";
-import { isQuery, unwait } from "./client-queue.js";
+import { countIntake, isQuery, unwait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { dispatch } from "./dispatch.js";
 import { NO_ROW, ROW_REPLYING } from "./in-flight.js";
@@ -24,24 +31,28 @@ export function mustPause(traffic: Traffic, client: ClientSession): boolean {
     client.choked ||
     client.rows >= CLIENT_ROWS_MAX ||
     client.waitingBytes > CLIENT_WAITING_BYTES_MAX ||
-    isThirsty(traffic, client)
+    !hasShare(traffic, client)
   );
 }
 
-/** While nobody can serve there is no point in waiting for room: whoever has nothing open hears BUSY. */
-function isThirsty(traffic: Traffic, client: ClientSession): boolean {
+/** Whether another command of this client may be taken, as far as its neighbours go. */
+function hasShare(traffic: Traffic, client: ClientSession): boolean {
+  const free = traffic.table.capacity - traffic.table.used;
+  const held = traffic.hold.bytes;
+  if (client.rows === 0) return free > 0 && held < traffic.limits.heldBytesMax;
   return (
-    !hasRows(traffic, traffic.rowsReserved) && (client.rows > 0 || traffic.writesDownSince < 0)
+    client.rows < free - traffic.rowsKept && client.waitingBytes <= traffic.floodBytesMax - held
   );
 }
 
-export function pause(traffic: Traffic, client: ClientSession): void {
+/** Its input is left in the network; a client with nothing under way is given its turn when there is room. */
+export function pause(traffic: Traffic, client: ClientSession, now: number): void {
   client.paused = true;
   setReading(traffic, client, false);
-  if (!client.thirsty && isThirsty(traffic, client)) {
-    client.thirsty = true;
-    traffic.thirstyClients.push(client);
-  }
+  if (client.rows > 0 || client.choked || client.inLine) return;
+  client.inLine = true;
+  if (client.waitsSince < 0) client.waitsSince = now;
+  traffic.line.push(client);
 }
 
 /** Takes commands from what a RESP client has sent, as long as its queue allows. */
@@ -50,14 +61,16 @@ export function takeIntake(traffic: Traffic, client: ClientSession, now: number)
   while (!client.closed && client.ending === "") {
     if (mustPause(traffic, client)) {
       parser.keep();
-      pause(traffic, client);
+      pause(traffic, client, now);
       break;
     }
     const parsed = parser.next();
     if (parsed === PARSED_COMMAND) {
       takeRespCommand(traffic, client, parser, now);
+      if (client.waitsSince >= 0) leaveLine(traffic, client);
     } else if (parsed === PARSED_NOTHING) {
       if (client.paused) client.paused = false;
+      client.waitsSince = -1;
       setReading(traffic, client, true);
       break;
     } else {
@@ -81,25 +94,79 @@ export function resumeIntake(traffic: Traffic, client: ClientSession, now: numbe
   ) {
     return;
   }
-  if (isThirsty(traffic, client)) {
-    pause(traffic, client);
+  if (!hasShare(traffic, client)) {
+    pause(traffic, client, now);
     return;
   }
   client.paused = false;
-  if (client.native) setReading(traffic, client, true);
+  if (client.native) resumeFrames(traffic, client, now);
   else takeIntake(traffic, client, now);
 }
 
-/** Keeps count of memory for commands that are not whole; the one half sent for longest goes first. */
+function resumeFrames(traffic: Traffic, client: ClientSession, now: number): void {
+  const decoder = client.decoder!;
+  const fault = decoder.resume();
+  if (client.closed) return;
+  if (fault !== "") {
+    closeClient(traffic, client, fault, false);
+    return;
+  }
+  if (decoder.parked) {
+    pause(traffic, client, now);
+  } else {
+    client.waitsSince = -1;
+    setReading(traffic, client, true);
+  }
+  lookAtIntake(traffic, client, decoder.heldBytes() + client.front!.heldBytes());
+}
+
+/** Takes frames from what a native client has sent, as long as its queue allows. */
+export function takeFrames(
+  traffic: Traffic,
+  client: ClientSession,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  now: number,
+): void {
+  const decoder = client.decoder!;
+  if (!decoder.parked && mustPause(traffic, client)) decoder.park();
+  const fault = decoder.feed(bytes, start, end);
+  if (fault !== "") {
+    closeClient(traffic, client, fault, false);
+    return;
+  }
+  if (client.closed) return;
+  if (decoder.parked) pause(traffic, client, now);
+  lookAtIntake(traffic, client, decoder.heldBytes() + client.front!.heldBytes());
+}
+
+/** A native client's command was taken: those behind it wait until its queue is shorter. */
+export function afterFrame(traffic: Traffic, client: ClientSession): void {
+  if (client.waitsSince >= 0) leaveLine(traffic, client);
+  if (mustPause(traffic, client)) client.decoder!.park();
+}
+
+/** Its time in line counts as time held: nobody waits longer than `holdMs` for the reason. */
+function leaveLine(traffic: Traffic, client: ClientSession): void {
+  const row = client.firstWaiting;
+  if (row !== NO_ROW) traffic.table.sentAt[row] = client.waitsSince;
+  client.waitsSince = -1;
+}
+
+/**
+ * Keeps count of memory for commands that are not whole. Each connection has a little of its own; of those that need
+ * more, the one half sent for longest goes first when the memory they share is used up.
+ */
 export function lookAtIntake(traffic: Traffic, client: ClientSession, held: number): void {
-  traffic.intakeTotal += held - client.intakeBytes;
-  client.intakeBytes = held;
-  while (traffic.intakeTotal > traffic.intakeMax) {
+  countIntake(traffic, client, held);
+  while (traffic.intakeShared > traffic.intakeMax) {
     let oldest: ClientSession | undefined = undefined;
     for (let i = 0; i < traffic.clients.length; i++) {
       const one = traffic.clients[i];
       // Whoever was paused here has done nothing wrong.
-      if (one === undefined || one.closed || one.paused || one.intakeBytes === 0) continue;
+      if (one === undefined || one.closed || one.paused) continue;
+      if (one.intakeBytes <= traffic.intakeOwn) continue;
       if (oldest === undefined || one.intakeAt < (oldest as ClientSession).intakeAt) oldest = one;
     }
     if (oldest === undefined) return;
@@ -112,20 +179,20 @@ export function lookAtIntake(traffic: Traffic, client: ClientSession, held: numb
   }
 }
 
-/** The table has room again: those who waited for it go on, in turn. */
-export function quench(traffic: Traffic, now: number): void {
-  let tries = traffic.thirstyClients.length;
-  while (tries > 0 && hasRows(traffic, 2 * traffic.rowsReserved)) {
-    const client = traffic.thirstyClients.shift()!;
-    client.thirsty = false;
+/** There is room again: those in line go on, in turn. */
+export function callLine(traffic: Traffic, now: number): void {
+  const table = traffic.table;
+  let tries = traffic.line.length;
+  while (
+    tries > 0 &&
+    table.used < table.capacity &&
+    traffic.hold.bytes < traffic.limits.heldBytesMax
+  ) {
+    const client = traffic.line.shift()!;
+    client.inLine = false;
     resumeIntake(traffic, client, now);
     tries--;
   }
-}
-
-function hasRows(traffic: Traffic, spare: number): boolean {
-  const table = traffic.table;
-  return table.capacity - table.used > spare;
 }
 
 export function lookAtChoked(traffic: Traffic, client: ClientSession, now: number): void {

@@ -7,7 +7,7 @@
  */
 import { FLAG_MORE, FRAME_REPLY, HEADER_BYTES, writeHeader } from "../../protocol/frame.js";
 import { assert } from "./assert.js";
-import { dequeue, release, unwait } from "./client-queue.js";
+import { countIntake, dequeue, release, unwait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { leaveServer, sendAbort, sendCredit, stopSending } from "./dispatch.js";
 import {
@@ -206,17 +206,16 @@ export function forget(traffic: Traffic, client: ClientSession): void {
   client.open = 0;
   client.openReads = 0;
   client.firstWaiting = NO_ROW;
-  traffic.intakeTotal -= client.intakeBytes;
-  client.intakeBytes = 0;
+  countIntake(traffic, client, 0);
   traffic.outTotal -= client.outKnown;
   client.outKnown = 0;
   if (client.decoder !== undefined) client.decoder.close();
-  if (client.thirsty) {
+  if (client.inLine) {
     const others: ClientSession[] = [];
-    for (let i = 0; i < traffic.thirstyClients.length; i++) {
-      if (traffic.thirstyClients[i] !== client) others.push(traffic.thirstyClients[i]);
+    for (let i = 0; i < traffic.line.length; i++) {
+      if (traffic.line[i] !== client) others.push(traffic.line[i]);
     }
-    traffic.thirstyClients = others;
+    traffic.line = others;
   }
   for (let i = 0; i < traffic.chokedClients.length; i++) {
     if (traffic.chokedClients[i] === client) {

@@ -43,6 +43,15 @@ export function closeRead(traffic: Traffic, client: ClientSession, row: number):
   client.openReads--;
 }
 
+/** Bytes held of what a client has sent and is not a command in its queue. */
+export function countIntake(traffic: Traffic, client: ClientSession, held: number): void {
+  const own = traffic.intakeOwn;
+  const before = client.intakeBytes;
+  traffic.intakeTotal += held - before;
+  traffic.intakeShared += (held > own ? held - own : 0) - (before > own ? before - own : 0);
+  client.intakeBytes = held;
+}
+
 export function release(traffic: Traffic, row: number): void {
   const table = traffic.table;
   const chunk = table.chunk[row];

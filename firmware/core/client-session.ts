@@ -49,8 +49,10 @@ export interface ClientSession {
 
   /** Commands it has sent are left unread until its queue is shorter. */
   paused: boolean;
-  /** It is paused because the table of all clients' commands is nearly full, and waits in line for room. */
-  thirsty: boolean;
+  /** It has nothing under way, and waits in line for room. */
+  inLine: boolean;
+  /** Since when its next command waits there; negative: it does not. */
+  waitsSince: number;
   /** It does not read its replies. */
   choked: boolean;
   reading: boolean;
@@ -101,7 +103,8 @@ export function createClientSession(
     heldBefore: undefined,
     heldAfter: undefined,
     paused: false,
-    thirsty: false,
+    inLine: false,
+    waitsSince: -1,
     choked: false,
     reading: true,
     ending: "",

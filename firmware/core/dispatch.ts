@@ -32,6 +32,10 @@ export const PLACE_HELD = -2;
 export const REFUSED_PAUSE_MS = 2;
 /** Bytes of replies one client may have on their way, as far as its last ones tell. */
 const CLIENT_REPLY_BYTES_MAX = 4 * 1024 * 1024;
+/** Commands a held client may have sent before it is the next one's turn. */
+const TURN_COMMANDS = 16;
+/** As many turns as the held clients have commands for. */
+export const ALL_TURNS = 0x7fffffff;
 /** Rows of its connection before a write that are looked at for reads it may meet. */
 const LOOK_BACK_ROWS = 128;
 /** Fragments of large commands go out while a link holds less than this. @unit bytes */
@@ -131,35 +135,45 @@ export function lookAtRoute(traffic: Traffic, now: number): void {
   else if (traffic.readsDownSince < 0) traffic.readsDownSince = now;
 }
 
-/** No server can take this row now, as opposed to a full window. */
-export function isDown(traffic: Traffic, row: number): boolean {
-  return (isQuery(traffic, row) ? traffic.readsDownSince : traffic.writesDownSince) >= 0;
-}
-
 /** Sends what may be sent of a client's waiting commands. */
 export function dispatch(traffic: Traffic, client: ClientSession, now: number): void {
+  dispatchSome(traffic, client, traffic.table.capacity, now);
+}
+
+/** @returns how many were sent: `most`, or all that can be now */
+function dispatchSome(traffic: Traffic, client: ClientSession, most: number, now: number): number {
   const hold = traffic.hold;
+  let sent = 0;
   while (client.firstWaiting !== NO_ROW && !client.choked) {
+    if (sent === most) return sent;
     const row = client.firstWaiting;
     const server = place(traffic, client, row, now);
     if (server < 0) {
       if (server === PLACE_HELD) hold.add(client);
       else hold.remove(client);
-      return;
+      return sent;
     }
     unwait(traffic, client, row);
     send(traffic, client, row, server, now);
+    sent++;
   }
   hold.remove(client);
+  return sent;
 }
 
-/** Lets held clients go on, the longest held first. */
-export function pumpHeld(traffic: Traffic, clientsMax: number, now: number): void {
-  let client = traffic.hold.first;
-  let left = clientsMax;
-  while (client !== undefined && left > 0) {
-    const after = client.heldAfter;
-    dispatch(traffic, client, now);
+/** Lets held clients go on, the longest held first, each a few commands at a time and then from the end again. */
+export function pumpHeld(traffic: Traffic, turns: number, now: number): void {
+  const hold = traffic.hold;
+  let client = hold.first;
+  let left = turns;
+  while (client !== undefined && client.held && left > 0) {
+    let after = client.heldAfter;
+    const sent = dispatchSome(traffic, client, TURN_COMMANDS, now);
+    if (sent > 0 && client.held) {
+      hold.remove(client);
+      hold.add(client);
+      if (after === undefined) after = client;
+    }
     client = after;
     left--;
   }

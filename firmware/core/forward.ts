@@ -20,12 +20,12 @@ import type { ServerIndex } from "../../protocol/record.js";
 import { assert } from "./assert.js";
 import { submit } from "./client-commands.js";
 import {
+  afterFrame,
+  callLine,
   expire,
   lookAtChoked,
-  lookAtIntake,
-  mustPause,
-  pause,
-  quench,
+  resumeIntake,
+  takeFrames,
   takeIntake,
 } from "./client-intake.js";
 import { closeClient, deliver, forget, toClient } from "./client-output.js";
@@ -34,6 +34,7 @@ import { createClientSession } from "./client-session.js";
 import type { CoreConfig } from "./config.js";
 import { errorBytes } from "./connection-commands.js";
 import {
+  ALL_TURNS,
   linked,
   lookAtDrain,
   lookAtRoute,
@@ -147,7 +148,7 @@ export function createForwarder(
     lookAtRoute(traffic, now);
     if (!traffic.routeOpen) return;
     if (traffic.stash.length > 0) replayStash(traffic, now);
-    pumpHeld(traffic, traffic.hold.count, now);
+    pumpHeld(traffic, ALL_TURNS, now);
   }
 
   function setSession(id: Uint8Array): void {
@@ -163,6 +164,10 @@ export function createForwarder(
     traffic.nextId = 1;
     traffic.draining = false;
     traffic.idsToldUsedUp = false;
+    for (let i = 0; i < traffic.clients.length; i++) {
+      const client = traffic.clients[i];
+      if (client !== undefined && client.paused) resumeIntake(traffic, client, traffic.currentTime);
+    }
   }
 
   function linkDown(server: ServerIndex, now: number): void {
@@ -171,7 +176,7 @@ export function createForwarder(
     retreatFrom(traffic, server, now);
     traffic.replyEpoch[server] = 0;
     lookAtRoute(traffic, now);
-    if (traffic.routeOpen) pumpHeld(traffic, traffic.hold.count, now);
+    if (traffic.routeOpen) pumpHeld(traffic, ALL_TURNS, now);
     if (traffic.draining) lookAtDrain(traffic);
   }
 
@@ -191,7 +196,7 @@ export function createForwarder(
     traffic.refusedUntil[server] = 0;
     traffic.target.first(server, traffic.reportedUs[server], now);
     lookAtRoute(traffic, now);
-    if (traffic.routeOpen) pumpHeld(traffic, traffic.hold.count, now);
+    if (traffic.routeOpen) pumpHeld(traffic, ALL_TURNS, now);
   }
 
   function linkDrained(server: ServerIndex, now: number): void {
@@ -246,6 +251,7 @@ export function createForwarder(
     clientId: number,
   ): void {
     submit(traffic, client, flags, primaryOnly, bytes, start, end, clientId, traffic.currentTime);
+    afterFrame(traffic, client);
   }
 
   function nativeError(client: ClientSession, clientId: number, text: string): void {
@@ -328,14 +334,7 @@ export function createForwarder(
     traffic.currentTime = now;
     client.intakeAt = now;
     if (client.native) {
-      const fault = client.decoder!.feed(bytes, start, end);
-      if (fault !== "") {
-        closeClient(traffic, client, fault, false);
-        return;
-      }
-      if (client.closed) return;
-      lookAtIntake(traffic, client, client.decoder!.heldBytes() + client.front!.heldBytes());
-      if (mustPause(traffic, client)) pause(traffic, client);
+      takeFrames(traffic, client, bytes, start, end, now);
       return;
     }
     if (!client.parser!.feed(bytes, start, end)) {
@@ -356,7 +355,7 @@ export function createForwarder(
     forget(traffic, client);
     traffic.clients[connection] = undefined;
     if (traffic.hold.count > 0) pumpHeld(traffic, 4, now);
-    if (traffic.thirstyClients.length > 0) quench(traffic, now);
+    if (traffic.line.length > 0) callLine(traffic, now);
     if (traffic.draining) lookAtDrain(traffic);
   }
 
@@ -388,15 +387,15 @@ export function createForwarder(
         expire(traffic, client, now);
         client = after !== undefined && after.held ? after : undefined;
       }
-      pumpHeld(traffic, hold.count, now);
+      pumpHeld(traffic, ALL_TURNS, now);
     }
     if (traffic.draining) lookAtDrain(traffic);
-    if (traffic.thirstyClients.length > 0) quench(traffic, now);
+    if (traffic.line.length > 0) callLine(traffic, now);
     if (traffic.sendingRows[0].length > 0 || traffic.sendingRows[1].length > 0) return now + 1;
     if (hold.count > 0 && (traffic.refusedUntil[0] > now || traffic.refusedUntil[1] > now)) {
       return now + REFUSED_PAUSE_MS;
     }
-    if (hold.count > 0 || traffic.chokedClients.length > 0 || traffic.thirstyClients.length > 0) {
+    if (hold.count > 0 || traffic.chokedClients.length > 0 || traffic.line.length > 0) {
       return now + LOOK_MS;
     }
     return now + 1000;

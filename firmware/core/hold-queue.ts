@@ -1,9 +1,10 @@
 /**
- * Clients whose next command cannot be sent now, in the order in which they began to wait, and how much
- * they hold in all.
+ * Clients whose next command cannot be sent now, in turn, and how much they hold in all.
  *
- * A command is held while there is no primary, while a server's window is full, or while ids run out. The queue is
- * bounded: what does not fit is answered -BUSY at once, because a client that knows can back off.
+ * A command is held while there is no primary, while a server's window is full, or while ids run out. Nothing is refused
+ * for want of room: whoever has its share is not read from (client-intake.ts), so what more it has to say waits in
+ * the network. When servers take commands again each client has a few sent and goes to the end (dispatch.ts), so
+ * one with a thousand delays one with a single command by a few and no more.
  */
 import type { ClientSession } from "./client-session.js";
 
@@ -17,11 +18,9 @@ export interface HoldQueue {
   /** Takes its place at the end; a client that already waits keeps its place. */
   add(client: ClientSession): void;
   remove(client: ClientSession): void;
-  /** @returns whether another command of that many bytes may wait */
-  fits(length: number): boolean;
 }
 
-export function createHoldQueue(commandsMax: number, bytesMax: number): HoldQueue {
+export function createHoldQueue(): HoldQueue {
   let queue: HoldQueue;
   let last: ClientSession | undefined = undefined;
 
@@ -48,10 +47,6 @@ export function createHoldQueue(commandsMax: number, bytesMax: number): HoldQueu
     queue.count--;
   }
 
-  function fits(length: number): boolean {
-    return queue.commands < commandsMax && queue.bytes + length <= bytesMax;
-  }
-
   queue = {
     count: 0,
     commands: 0,
@@ -59,7 +54,6 @@ export function createHoldQueue(commandsMax: number, bytesMax: number): HoldQueu
     first: undefined,
     add: add,
     remove: remove,
-    fits: fits,
   };
   return queue;
 }

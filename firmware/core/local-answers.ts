@@ -2,7 +2,7 @@
  * Answers the controller makes itself: to connection commands, to what it refuses, and to what it gives up.
  *
  * They stand in the client's queue like a server's, so they never overtake one. Which error a client hears says what is
- * known: CLUSTERDOWN and BUSY only for what was surely not done, OUTCOMEUNKNOWN for the rest.
+ * known: CLUSTERDOWN only for what was surely not done, OUTCOMEUNKNOWN for the rest.
  */
 import {
   CLASS_QUERY,
@@ -83,25 +83,6 @@ function nativeText(traffic: Traffic, outcome: number, text: string): Uint8Array
   }
   putText(localSink, text);
   return localSink.bytes.slice(0, localSink.length);
-}
-
-/** Refuses a command that has no row. */
-export function refuseNow(
-  traffic: Traffic,
-  client: ClientSession,
-  clientId: number,
-  text: string,
-): void {
-  const localSink = traffic.localSink;
-  if (client.native) {
-    const bytes = nativeText(traffic, OUTCOME_REFUSED, text);
-    deliver(traffic, client, clientId, OUTCOME_REFUSED, bytes, 0, bytes.length, false);
-    return;
-  }
-  assert(client.head === NO_ROW, "a refusal keeps the order of replies");
-  localSink.length = 0;
-  writeError(localSink, text);
-  toClient(traffic, client, localSink.bytes, 0, localSink.length);
 }
 
 /** Ends a waiting row that has been taken out of the count of waiting ones. */

@@ -16,7 +16,7 @@ import {
   OUTCOME_UNKNOWN,
 } from "../../protocol/frame.js";
 import type { ServerIndex } from "../../protocol/record.js";
-import { quench, resumeIntake } from "./client-intake.js";
+import { callLine, resumeIntake } from "./client-intake.js";
 import { closeClient, closeSlowest, deliver, drainHead, grantOwed } from "./client-output.js";
 import { dequeue, dropReply, isQuery, release } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
@@ -81,7 +81,7 @@ export function handleReply(
   if (connection === CLIENT_GONE) {
     orphanReply(traffic, server, row, flags);
     if (traffic.hold.count > 0) pumpHeld(traffic, 2, now);
-    if (traffic.thirstyClients.length > 0) quench(traffic, now);
+    if (traffic.line.length > 0) callLine(traffic, now);
     return;
   }
   const client = traffic.clients[connection]!;
@@ -159,9 +159,12 @@ function answered(
   }
 }
 
-/** What an answer makes possible: the next in line, the client's waiting commands, other clients'. */
+/** What an answer makes possible: others' held commands, the next in line, the client's own. */
 function afterAnswer(traffic: Traffic, client: ClientSession, now: number): void {
   const state = traffic.table.state;
+  // The place it leaves is for those who were held before it.
+  if (traffic.hold.count > 0) pumpHeld(traffic, 4, now);
+  if (client.closed) return;
   if (client.head === NO_ROW) {
     if (client.ending !== "") {
       closeClient(traffic, client, client.ending, false);
@@ -174,8 +177,7 @@ function afterAnswer(traffic: Traffic, client: ClientSession, now: number): void
     if (client.firstWaiting !== NO_ROW) dispatch(traffic, client, now);
   }
   if (client.paused) resumeIntake(traffic, client, now);
-  if (traffic.hold.count > 0) pumpHeld(traffic, 4, now);
-  if (traffic.thirstyClients.length > 0) quench(traffic, now);
+  if (traffic.line.length > 0) callLine(traffic, now);
   if (traffic.draining) lookAtDrain(traffic);
 }
 

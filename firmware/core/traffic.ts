@@ -50,7 +50,6 @@ export interface ForwardCounters {
   /** Replies not passed on (G3). */
   dropped: number;
   askedAgain: number;
-  busy: number;
   gaveUp: number;
   outcomeUnknown: number;
   /** Reads sent to each server. */
@@ -85,10 +84,14 @@ export interface Traffic {
   commandBytesMax: number;
   /** A reply up to this is made whole here, so that a lost link does not cut it; a longer one is streamed. */
   replyKeptMax: number;
-  /** Half-sent commands, of all clients together. @unit bytes */
+  /** Half-sent commands, of all clients together, without what each has of its own. @unit bytes */
   intakeMax: number;
-  /** Rows kept free: below this nobody's input is taken, above twice as many it is taken again. */
-  rowsReserved: number;
+  /** What each client may leave half sent in any case. @unit bytes */
+  intakeOwn: number;
+  /** Rows for clients that have nothing under way (client-intake.ts). */
+  rowsKept: number;
+  /** Waiting commands of clients that have several; the rest of heldBytesMax is for the others. @unit bytes */
+  floodBytesMax: number;
   respLimits: RespLimits;
   connectionHost: ConnectionHost;
 
@@ -145,12 +148,14 @@ export interface Traffic {
   stash: StashedReply[];
   stashBytes: number;
   chokedClients: ClientSession[];
-  /** Clients whose input waits for room in the table, in turn. */
-  thirstyClients: ClientSession[];
+  /** Clients that have nothing under way and for whose next command there is no room, in turn. */
+  line: ClientSession[];
   /** Reply bytes that clients have left unread, as far as looked at. */
   outTotal: number;
   keptReplyBytes: number;
+  /** Bytes of half-sent commands and of input that is not taken yet; and of those beyond what each has of its own. */
   intakeTotal: number;
+  intakeShared: number;
   count: ForwardCounters;
 }
 
@@ -201,7 +206,9 @@ export function createTraffic(
     commandBytesMax: commandBytesMax,
     replyKeptMax: limits.valueBytesMax + COMMAND_OVERHEAD_BYTES,
     intakeMax: limits.clientOutTotalBytes,
-    rowsReserved: (table.capacity >> 7) + 1,
+    intakeOwn: Math.floor((2 * limits.clientOutTotalBytes) / limits.clientsMax),
+    rowsKept: limits.clientsMax < table.capacity >> 2 ? limits.clientsMax : table.capacity >> 2,
+    floodBytesMax: limits.heldBytesMax - (limits.heldBytesMax >> 2),
     respLimits: respLimits,
     connectionHost: {
       password: config.clientPassword,
@@ -209,7 +216,7 @@ export function createTraffic(
       clients: allClients,
     },
     table: table,
-    hold: createHoldQueue(table.capacity - 2 * limits.inFlightMax, limits.heldBytesMax),
+    hold: createHoldQueue(),
     readBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
     writeBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
     target: createTargetServer(config.balancing),
@@ -244,17 +251,17 @@ export function createTraffic(
     stash: [],
     stashBytes: 0,
     chokedClients: [],
-    thirstyClients: [],
+    line: [],
     outTotal: 0,
     keptReplyBytes: 0,
     intakeTotal: 0,
+    intakeShared: 0,
     count: {
       reads: 0,
       writes: 0,
       local: 0,
       dropped: 0,
       askedAgain: 0,
-      busy: 0,
       gaveUp: 0,
       outcomeUnknown: 0,
       readsTo: [0, 0],

@@ -1,6 +1,4 @@
-import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { FrameDecoder } from "../../protocol/frame-decoder.js";
 import {
   CLASS_QUERY,
   CLASS_WRITE,
@@ -12,110 +10,22 @@ import {
   FRAME_CONTROL,
   FRAME_CREDIT,
   FRAME_REPLY,
-  frameOf,
   OUTCOME_ANSWER,
   OUTCOME_MASK,
   OUTCOME_REFUSED,
   OUTCOME_UNKNOWN,
 } from "../../protocol/frame.js";
-import { acceptorProof, dialerProof, proofsEqual } from "../../protocol/handshake.js";
-import { isMalformed } from "../../protocol/malformed.js";
 import {
-  decodeControl,
   encodeControl,
   KIND_CHALLENGE,
-  KIND_HELLO,
   KIND_PROOF,
   KIND_REFUSE,
   REFUSE_KEY,
   REFUSE_VERSION,
-  ROLE_CLIENT,
   ROLE_SERVER,
-  type ControlMessage,
 } from "../../protocol/messages.js";
-import { bytesOf, configOf, resp, World, type ModelClient } from "./world.js";
-
-const NO_KEY = new Uint8Array(0);
-const NONCE = new Uint8Array(16).fill(9);
-const hmac = (key: Uint8Array, data: Uint8Array): Uint8Array =>
-  new Uint8Array(createHmac("sha256", key).update(data).digest());
-
-interface Frame {
-  type: number;
-  flags: number;
-  id: number;
-  payload: Uint8Array;
-  text: string;
-}
-
-/** A native client by hand: what it is sent, cut into frames. */
-class Native {
-  readonly frames: Frame[] = [];
-  readonly model: ModelClient;
-  private at = 0;
-  private readonly decoder = new FrameDecoder(
-    (type, flags, id, bytes, start, end) => {
-      const payload = bytes.slice(start, end);
-      this.frames.push({ type, flags, id, payload, text: Buffer.from(payload).toString("latin1") });
-    },
-    65528,
-    65536,
-  );
-
-  constructor(readonly world: World) {
-    this.model = world.open("native");
-  }
-
-  send(type: number, flags: number, id: number, payload: Uint8Array): void {
-    this.world.send(this.model, frameOf(type, flags, id, payload));
-  }
-
-  take(): Frame[] {
-    const bytes = bytesOf(this.model.received.slice(this.at));
-    this.at = this.model.received.length;
-    this.decoder.feed(bytes, 0, bytes.length);
-    return this.frames.splice(0);
-  }
-
-  control(): ControlMessage {
-    const frame = this.take()[0]!;
-    expect(frame.type).toBe(FRAME_CONTROL);
-    const message = decodeControl(frame.payload, 0, frame.payload.length);
-    if (isMalformed(message)) throw new Error(message.malformed);
-    return message;
-  }
-
-  hello(changes: object = {}): void {
-    this.send(
-      FRAME_CONTROL,
-      0,
-      0,
-      encodeControl({
-        kind: KIND_HELLO,
-        wireMin: 1,
-        wireMax: 1,
-        role: ROLE_CLIENT,
-        id: "",
-        nonce: NONCE,
-        frameMax: 65536,
-        windowBytes: 1 << 20,
-        ...changes,
-      }),
-    );
-  }
-
-  /** The whole handshake. */
-  enter(key: Uint8Array = NO_KEY, frameMax = 65536): this {
-    this.hello({ frameMax });
-    const challenge = this.control();
-    if (challenge.kind !== KIND_CHALLENGE) throw new Error(`refused: ${JSON.stringify(challenge)}`);
-    const expected = acceptorProof(hmac, key, ROLE_CLIENT, "", NONCE, challenge.nonce);
-    expect(proofsEqual(expected, challenge.proof)).toBe(true);
-    const proof = dialerProof(hmac, key, ROLE_CLIENT, "", NONCE, challenge.nonce);
-    this.send(FRAME_CONTROL, 0, 0, encodeControl({ kind: KIND_PROOF, proof }));
-    return this;
-  }
-}
+import { NativeClient, NO_KEY } from "./native-client.js";
+import { configOf, resp, World } from "./world.js";
 
 function world(changes: Parameters<typeof configOf>[0] = {}): World {
   return new World(configOf(changes)).begin();
@@ -133,7 +43,7 @@ function named(number: number, command: Uint8Array): Uint8Array {
 describe("the native port's handshake", () => {
   test("both sides prove the key, then commands are taken", () => {
     const w = world({ clientKey: new Uint8Array(16).fill(3) });
-    const c = new Native(w).enter(new Uint8Array(16).fill(3));
+    const c = new NativeClient(w).enter(new Uint8Array(16).fill(3));
     c.send(FRAME_COMMAND, CLASS_WRITE, 77, resp("SET", "x", "1"));
     w.reply(0, w.link(0).arrived[0]!.id, "+OK\r\n");
     const [frame] = c.take();
@@ -146,7 +56,7 @@ describe("the native port's handshake", () => {
   });
 
   test("a wrong key, a wrong version, a wrong role and a command before it are refused and closed", () => {
-    const wrongKey = new Native(world({ clientKey: new Uint8Array(16).fill(3) }));
+    const wrongKey = new NativeClient(world({ clientKey: new Uint8Array(16).fill(3) }));
     wrongKey.hello();
     wrongKey.take();
     const proof = new Uint8Array(32);
@@ -154,16 +64,16 @@ describe("the native port's handshake", () => {
     expect(wrongKey.control()).toMatchObject({ kind: KIND_REFUSE, code: REFUSE_KEY });
     expect(wrongKey.model.closed).toBeDefined();
 
-    const wrongVersion = new Native(world());
+    const wrongVersion = new NativeClient(world());
     wrongVersion.hello({ wireMin: 7, wireMax: 9 });
     expect(wrongVersion.control()).toMatchObject({ kind: KIND_REFUSE, code: REFUSE_VERSION });
     expect(wrongVersion.model.closed).toBeDefined();
 
-    const server = new Native(world());
+    const server = new NativeClient(world());
     server.hello({ role: ROLE_SERVER, id: "a" });
     expect(server.control().kind).toBe(KIND_REFUSE);
 
-    const hasty = new Native(world());
+    const hasty = new NativeClient(world());
     hasty.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("SET", "x", "1"));
     expect(hasty.control().kind).toBe(KIND_REFUSE);
     expect(hasty.model.closed).toBeDefined();
@@ -173,7 +83,7 @@ describe("the native port's handshake", () => {
   test("no nonce is given twice", () => {
     const w = world();
     const nonces = [0, 1, 2].map(() => {
-      const c = new Native(w);
+      const c = new NativeClient(w);
       c.hello();
       const challenge = c.control();
       return challenge.kind === KIND_CHALLENGE ? Buffer.from(challenge.nonce).toString("hex") : "";
@@ -185,8 +95,8 @@ describe("the native port's handshake", () => {
 describe("native commands", () => {
   test("keep their flags, their prefix and their order; ids are rewritten", () => {
     const w = world();
-    const c = new Native(w).enter();
-    const d = new Native(w).enter();
+    const c = new NativeClient(w).enter();
+    const d = new NativeClient(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE | FLAG_SESSION, 5, named(1, resp("SET", "x", "1")));
     d.send(FRAME_COMMAND, CLASS_WRITE | FLAG_TXN, 5, resp("SET", "y", "1"));
     const [first, second] = w.link(0).arrived;
@@ -202,7 +112,7 @@ describe("native commands", () => {
 
   test("a session's command asked again keeps the client's own number", () => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE | FLAG_SESSION, 5, named(42, resp("INCR", "x")));
     w.linkDown(0);
     w.setRoute({ epoch: 2, primary: 1, readable: [false, true] });
@@ -214,14 +124,14 @@ describe("native commands", () => {
   test("the header's class decides, but what needs the primary goes there", () => {
     const w = world();
     for (let i = 0; i < 4; i++) {
-      new Native(w).enter().send(FRAME_COMMAND, CLASS_QUERY, 1, resp("TTL", "x"));
+      new NativeClient(w).enter().send(FRAME_COMMAND, CLASS_QUERY, 1, resp("TTL", "x"));
     }
     expect(w.link(0).arrived.length).toBe(4);
   });
 
   test("what would wait for ever on a shared link is refused", () => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("BLPOP", "x", "0"));
     c.send(FRAME_COMMAND, CLASS_WRITE, 2, resp("SUBSCRIBE", "x"));
     c.send(
@@ -243,7 +153,7 @@ describe("native commands", () => {
 
   test("fragments of several commands are put together, each bounded", () => {
     const w = world({ limits: { valueBytesMax: 100000 } });
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     const big = resp("SET", "x", "v".repeat(50000));
     const other = resp("SET", "y", "1");
     c.send(FRAME_COMMAND, CLASS_WRITE | FLAG_MORE, 1, big.subarray(0, 20000));
@@ -269,7 +179,7 @@ describe("native commands", () => {
 
   test("a long reply comes in frames the client agreed to", () => {
     const w = world();
-    const c = new Native(w).enter(NO_KEY, 1024);
+    const c = new NativeClient(w).enter(NO_KEY, 1024);
     w.setRoute({ readable: [true, false] });
     c.send(FRAME_COMMAND, CLASS_QUERY, 9, resp("GET", "x"));
     const reply = `$3000\r\n${"v".repeat(3000)}\r\n`;
@@ -282,7 +192,7 @@ describe("native commands", () => {
 
   test("giving up has its own outcomes, so that a library knows what it may ask again", () => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("SET", "x", "1"));
     w.setRoute({ why: "a is away" });
     w.linkDown(0);
@@ -299,7 +209,7 @@ describe("native commands", () => {
 
   test("a server's refusal of a lying class is answered at once", () => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     w.setRoute({ readable: [true, false] });
     c.send(FRAME_COMMAND, CLASS_QUERY, 1, resp("SET", "x", "1"));
     w.reply(0, w.link(0).arrived[0]!.id, "\u0003the command is no query", OUTCOME_REFUSED);
@@ -311,7 +221,7 @@ describe("native commands", () => {
 
   test("an aborted command's reply is swallowed", () => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     c.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("SET", "x", "1"));
     c.send(FRAME_COMMAND, CLASS_WRITE, 2, resp("SET", "y", "1"));
     c.send(FRAME_ABORT, 0, 1, new Uint8Array(0));
@@ -327,7 +237,7 @@ describe("native commands", () => {
     ["a reply", FRAME_REPLY, 0, 1, resp("PING")],
   ])("%s ends the connection", (_name, type, flags, id, payload) => {
     const w = world();
-    const c = new Native(w).enter();
+    const c = new NativeClient(w).enter();
     c.send(type, flags, id, payload);
     expect(c.model.closed).toBeDefined();
     expect(w.link(0).arrived.length).toBe(0);
