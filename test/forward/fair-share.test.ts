@@ -8,6 +8,7 @@ import {
   frameOf,
   OUTCOME_ANSWER,
   OUTCOME_MASK,
+  OUTCOME_REFUSED,
 } from "../../protocol/frame.js";
 import type { ServerIndex } from "../../protocol/record.js";
 import { NativeClient } from "./native-client.js";
@@ -322,18 +323,47 @@ describe("fair share: what is held is bounded", () => {
     const command = resp("SET", "half", "0/");
     w.send(half.model, command.subarray(0, 10));
     expect(half.model.reading).toBe(false);
-    w.linkUp(0);
-    while (serve(w, 0) > 0) w.tick(1);
+    // Those before it are given up, so it is read from again.
+    w.tick(2000);
+    w.tick(20);
     expect(half.model.reading).toBe(true);
-    w.tick(3000);
-    w.linkDown(0);
-    w.tick(10);
     w.send(half.model, command.subarray(10));
     w.tick(1000);
     expect(half.errors()).toBe(0);
     w.linkUp(0);
     serve(w, 0);
     expect(half.answered()).toBe(1);
+  });
+
+  test("a native client waits in line as well, and no longer", () => {
+    const w = world({ limits: { inFlightMax: 8, clientsMax: 400 } });
+    const natives = [new NativeClient(w).enter(), new NativeClient(w).enter()];
+    w.setRoute({ why: "a is away" });
+    w.linkDown(0);
+    for (let i = 0; i < 64; i++) new Sender(w, `k${i}`).send(1);
+    w.tick(500);
+    for (const one of natives) one.send(FRAME_COMMAND, CLASS_WRITE, 1, resp("SET", "n", "0/"));
+    expect(natives.map((one) => one.model.reading)).toEqual([false, false]);
+    expect(w.forwarder.counters().held).toBe(64);
+    for (let i = 0; i < 80; i++) w.tick(20);
+    for (const one of natives) expect(one.take()).toEqual([]);
+    for (let i = 0; i < 25; i++) w.tick(20);
+    for (const one of natives) {
+      expect(one.take().map((f) => [f.id, f.flags & OUTCOME_MASK])).toEqual([[1, OUTCOME_REFUSED]]);
+      expect(one.model.reading).toBe(true);
+    }
+  });
+
+  test("many that flood with large values leave bytes for others", () => {
+    const w = world({ limits: { heldBytesMax: 40000 } });
+    w.linkDown(0);
+    const floods: Sender[] = [];
+    for (let i = 0; i < 4; i++) floods.push(new Sender(w, `flood${i}`, 2000));
+    for (let i = 0; i < 5; i++) for (const one of floods) one.send(8);
+    expect(w.forwarder.counters().heldBytes).toBeGreaterThan(25000);
+    const before = w.forwarder.counters().held;
+    for (let i = 0; i < 6; i++) new Sender(w, `small${i}`).send(1);
+    expect(w.forwarder.counters().held).toBe(before + 6);
   });
 
   test("a half-sent small command is not closed for what others have sent", () => {
