@@ -54,6 +54,14 @@ export interface SessionEvents {
   copyMark(): CopyMark;
 }
 
+/** The logs differ in age by more epochs than their boundaries are remembered for. */
+function tooFarApart(epochs: number): string {
+  return (
+    `the peer's log is more than ${epochs} epochs apart from this one: nobody can tell what ` +
+    "both hold, so it must take a copy of all data, in mode solo"
+  );
+}
+
 export class PeerSession {
   phase: SessionPhase = "none";
   /** The standby is being copied to: no confirm, no reads, no both. */
@@ -194,7 +202,10 @@ export class PeerSession {
       this.phase = "none";
       commit.dataHeld = false;
       this.problem =
-        `the primary lacks confirmed entries ${plan.keepTo + 1} to ${floor}: ` +
+        (plan.copy && plan.keepTo === 0
+          ? `the logs are more than ${this.config.limits.boundariesMax} epochs apart, or the primary ` +
+            `has none of 1 to ${floor}: `
+          : `the primary lacks confirmed entries ${plan.keepTo + 1} to ${floor}: `) +
         "nothing was removed here; an operator must choose (force)";
       this.ports.note("error", "set-aside-refused", { keepTo: plan.keepTo, confirmed: floor });
       return;
@@ -291,7 +302,9 @@ export class PeerSession {
       roles.confirmed = 0;
       if (roles.modeBoth() || roles.asked !== undefined) {
         this.problem =
-          "the peer has lost entries that were confirmed; it must join anew, in mode solo";
+          common < 0
+            ? tooFarApart(this.config.limits.boundariesMax)
+            : "the peer has lost entries that were confirmed; it must join anew, in mode solo";
         this.events.onOutOfStep(nowMs);
         return;
       }
@@ -318,6 +331,10 @@ export class PeerSession {
       resume,
       copyFrom: resume ? open.end : commit.durable.applied,
     };
+    if (common < 0) {
+      this.problem = tooFarApart(this.config.limits.boundariesMax);
+      this.ports.note("warn", "logs-not-comparable", { theirEnd: open.end, ourEnd: log.end });
+    }
     this.phase = "planned";
     this.sinceMs = nowMs;
     this.plan = plan;
@@ -340,6 +357,7 @@ export class PeerSession {
       return;
     }
     this.phase = "ready";
+    this.problem = "";
     this.events.onLeading(plan.copy ? plan.copyFrom : plan.keepTo, plan, nowMs);
   }
 

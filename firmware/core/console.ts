@@ -8,7 +8,8 @@ import { DEADLINE_NAMES, REPEAT } from "./deadlines.js";
 import { explainPair, serverText, whyText } from "./explain.js";
 import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
 import { loadPermille } from "./load.js";
-import type { Order } from "./operator.js";
+import { confirmedOf, whyChanged } from "./operator.js";
+import type { Confirmed, Order } from "./operator.js";
 import { idOf, otherOf, recordText } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { LEVEL_DEBUG } from "./trace.js";
@@ -27,7 +28,7 @@ export interface ConsoleHost {
   /** @returns why not, "" when it has begun */
   switchover(now: number): string;
   force(server: ServerIndex, now: number): Order;
-  carryOut(server: ServerIndex, now: number): void;
+  carryOut(confirmed: Confirmed, now: number): void;
   newPair(identity: Uint8Array, now: number): string;
   setTrace(on: boolean): void;
 }
@@ -94,9 +95,8 @@ function wordsOf(line: string): string[] {
 
 export function createConsole(host: ConsoleHost): (line: string, now: number) => string {
   const pair = host.pair;
-  /** What `force` was asked once, and for which epoch: a change of the record makes the answer stale. */
-  let askedServer = -1;
-  let askedEpoch = 0;
+  /** What `force` has announced: another record, or other losses, make the answer stale. */
+  let announced: Confirmed | undefined = undefined;
 
   function status(now: number, words: string[]): string[] {
     if (words.length > 1 && words[1] === "json") return [JSON.stringify(host.status(now))];
@@ -176,19 +176,20 @@ export function createConsole(host: ConsoleHost): (line: string, now: number) =>
     const target: ServerIndex = server === 0 ? 0 : 1;
     const order = host.force(target, now);
     if (order.proposal === undefined) return ["refused: " + order.refused];
-    const confirmed =
-      askedServer === server &&
-      askedEpoch === order.proposal.record.epoch &&
+    const before = announced;
+    if (
+      before !== undefined &&
+      before.server === target &&
+      whyChanged(pair, order, before) === "" &&
       host.deadlines.isSet(REPEAT) &&
-      !host.deadlines.due(REPEAT, now);
-    if (confirmed) {
+      !host.deadlines.due(REPEAT, now)
+    ) {
       host.deadlines.clear(REPEAT);
-      askedServer = -1;
-      host.carryOut(target, now);
+      announced = undefined;
+      host.carryOut(before, now);
       return ["forced: " + recordText(pair, order.proposal.record)];
     }
-    askedServer = server;
-    askedEpoch = order.proposal.record.epoch;
+    announced = confirmedOf(order);
     host.deadlines.set(REPEAT, now + pair.config.timings.repeatMs);
     const lines = ["This would write " + recordText(pair, order.proposal.record) + "."];
     for (let i = 0; i < order.losses.length; i++) lines.push(order.losses[i]);

@@ -72,8 +72,8 @@ import { EPOCH_MAX, checkLimits } from "./limits.js";
 import { createServerLinks } from "./link.js";
 import { isBraking, loadPermille, reportedServiceUs } from "./load.js";
 import { createNonceSource, sessionOf } from "./nonce.js";
-import { mayCarryOut, orderForce, orderNewPair } from "./operator.js";
-import type { Order } from "./operator.js";
+import { mayCarryOut, orderForce, orderNewPair, whyChanged } from "./operator.js";
+import type { Confirmed, Order } from "./operator.js";
 import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import type { ControllerPorts, ForwardEvents } from "./ports.js";
@@ -169,8 +169,8 @@ export function createController(
   /** The event that proposed the record on its way into flash. */
   let writingEvent: RoleEvent = "adopted";
   let writingBecause = "";
-  /** An operator's order that waits for the answer to the latest poll: the target of force, or -1. */
-  let orderedForce = -1;
+  /** An operator's order that waits for the answer to the latest poll: force, as it was announced and confirmed. */
+  let orderedForce: Confirmed | undefined = undefined;
   /** The disk of a new pair that waits for the same. */
   let orderedPair: Uint8Array | undefined = undefined;
   /** A planned switchover's text, and whether it no longer waits for open commands. */
@@ -590,7 +590,7 @@ export function createController(
   }
 
   function step(now: number): void {
-    if (orderedForce >= 0 || orderedPair !== undefined) stepOrder(now);
+    if (orderedForce !== undefined || orderedPair !== undefined) stepOrder(now);
     switch (pair.state) {
       case "blank":
         stepBlank(now);
@@ -995,8 +995,8 @@ export function createController(
     return order.refused;
   }
 
-  function carryOutForce(server: ServerIndex, now: number): void {
-    orderedForce = server;
+  function carryOutForce(confirmed: Confirmed, now: number): void {
+    orderedForce = confirmed;
     ordered(now);
   }
 
@@ -1007,18 +1007,22 @@ export function createController(
 
   /** Carries out an order as soon as its server has answered the latest poll. */
   function stepOrder(now: number): void {
+    const confirmed = orderedForce;
     const order =
-      orderedPair !== undefined
-        ? orderNewPair(pair, orderedPair, newPairId(), now)
-        : force(orderedForce === 0 ? 0 : 1, now);
+      confirmed === undefined
+        ? orderNewPair(pair, orderedPair!, newPairId(), now)
+        : force(confirmed.server, now);
     const proposal = order.proposal;
-    const late = deadlines.due(ORDER, now);
-    if (proposal !== undefined && !mayCarryOut(pair, proposal.record.primary, now) && !late) return;
-    orderedForce = -1;
+    let why = order.refused;
+    // The pair may have changed while the order waited: more could be lost than the operator agreed to.
+    if (proposal !== undefined && confirmed !== undefined) why = whyChanged(pair, order, confirmed);
+    if (why === "" && deadlines.due(ORDER, now)) why = "no answer to a poll";
+    if (why === "" && !mayCarryOut(pair, proposal!.record.primary, now)) return;
+    orderedForce = undefined;
     orderedPair = undefined;
     deadlines.clear(ORDER);
-    if (proposal !== undefined && !late) propose(proposal, now);
-    else note(LEVEL_WARN, "order given up", late ? "no answer to a poll" : order.refused, now);
+    if (why === "") propose(proposal!, now);
+    else note(LEVEL_WARN, "order given up", why, now);
   }
 
   /** What a server's serial line has brought; null where there is none. */

@@ -32,6 +32,44 @@ export interface Order {
   losses: string[];
 }
 
+/** What the operator was told and then confirmed. An order is carried out as this or not at all. */
+export interface Confirmed {
+  server: ServerIndex;
+  /** The epoch the record would have. */
+  epoch: number;
+  losses: string[];
+}
+
+/** An order as it was announced. Only one that may be given can be. */
+export function confirmedOf(order: Order): Confirmed {
+  const record = order.proposal!.record;
+  return { server: record.primary, epoch: record.epoch, losses: order.losses };
+}
+
+/** Why an order is not the one that was confirmed, for people; "" when it is. */
+export function whyChanged(pair: Pair, order: Order, confirmed: Confirmed): string {
+  const record = pair.record;
+  const proposal = order.proposal!;
+  if (proposal.record.epoch !== confirmed.epoch) {
+    return (
+      (record === undefined
+        ? "what the servers report has changed"
+        : "the record has changed to " + recordText(pair, record)) +
+      " since it was confirmed: nothing was done; say force again to hear what would be lost now"
+    );
+  }
+  if (!sameLines(order.losses, confirmed.losses)) {
+    return "what would be lost has changed since it was confirmed: nothing was done; say force again to hear it";
+  }
+  return "";
+}
+
+function sameLines(one: string[], other: string[]): boolean {
+  if (one.length !== other.length) return false;
+  for (let i = 0; i < one.length; i++) if (one[i] !== other[i]) return false;
+  return true;
+}
+
 function refused(why: string): Order {
   return { refused: why, proposal: undefined, losses: [] };
 }

@@ -162,6 +162,37 @@ describe("rule 8: setting aside", () => {
     expect(world.b.files.size).toBe(1);
   });
 
+  test("logs too many epochs apart cannot be compared, and that is what is said", () => {
+    const world = new World({ boundariesMax: 8 });
+    world.begin();
+    for (let i = 0; i < 5; i++) world.set(0, "k" + i, "v");
+    world.settle();
+    world.b.crash();
+    for (let epoch = 2; epoch < 14; epoch++) {
+      world.write(epoch, 0, MODE_SOLO, [0]);
+      world.settle();
+      world.set(0, "alone" + epoch, "v");
+      world.settle();
+    }
+    world.b.start();
+    world.until(() => world.links[1]!.up);
+    for (const link of world.links) link!.tellRecord();
+    world.pass(300);
+    expect(world.b.noted("set-aside-refused")?.level).toBe("error");
+    expect(world.b.heartbeat().problem).toMatch(
+      /more than 8 epochs apart, or the primary has none of 1 to 5/,
+    );
+    expect(world.b.heartbeat().problem).toMatch(/operator must choose \(force\)/);
+    expect(world.a.heartbeat().problem).toMatch(/more than 8 epochs apart .* must take a copy/);
+    expect(world.b.log()["end"]).toBe(5);
+    // The operator has chosen: it is copied to, and the words go with what they were about.
+    world.record = world.makeRecord(14, 0, MODE_SOLO);
+    for (const link of world.links) link!.tellRecord(true);
+    world.until(() => world.a.heartbeat().asked);
+    expect(world.a.heartbeat().problem).toBe("");
+    expect(world.b.heartbeat().problem).toBe("");
+  });
+
   test("the highest confirmed index is kept on both sides, and never counts solo acknowledgements", () => {
     const world = new World();
     world.begin();

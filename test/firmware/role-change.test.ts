@@ -1,5 +1,8 @@
 /** Role change and its reasons: rules 15 and 16, G5, the fault monitor (P11), role change (P12). */
 import { describe, expect, test } from "vitest";
+import { confirmedOf, whyChanged } from "../../firmware/core/operator.js";
+import type { Order } from "../../firmware/core/operator.js";
+import type { Pair } from "../../firmware/core/pair.js";
 import { FakePair, filled, record } from "./fake-pair.js";
 
 describe("P12 role change: primary failed, standby has not: the standby becomes the new primary", () => {
@@ -490,6 +493,91 @@ describe("force (operator)", () => {
     pair.run(31_000);
     expect(pair.core!.console("force b", pair.now)).toContain("Say the same again");
     expect(pair.written).toEqual([]);
+  });
+
+  test("what was not announced is not done: it is given up when more would be lost by then", () => {
+    const pair = FakePair.serving(0, "solo");
+    pair.a.says = { logEnd: 120 };
+    pair.b.says = { logEnd: 100 };
+    pair.run(30);
+    pair.a.kill();
+    pair.run(100);
+    // The order waits for b's answer, which then says something else.
+    pair.b.udp = false;
+    pair.run(30);
+    pair.core!.console("force b", pair.now);
+    expect(pair.core!.console("force b", pair.now)).toBe("forced: solo(b) epoch 6");
+    pair.b.says = { logEnd: 100, copying: true };
+    pair.b.udp = true;
+    pair.run(100);
+    expect(pair.written).toEqual([]);
+    const note = pair.notes.find((one) => one.event === "order given up")!;
+    expect(note.text).toContain("what would be lost has changed since it was confirmed");
+    expect(pair.core!.console("force b", pair.now)).toContain("PART OF A COPY");
+  });
+
+  test("between the two askings too", () => {
+    const pair = FakePair.serving(0, "solo");
+    pair.a.says = { logEnd: 120 };
+    pair.b.says = { logEnd: 100 };
+    pair.run(30);
+    pair.a.kill();
+    pair.run(100);
+    expect(pair.core!.console("force b", pair.now)).toContain("20 entries");
+    pair.b.says = { logEnd: 90 };
+    pair.run(50);
+    expect(pair.core!.console("force b", pair.now)).toContain("30 entries");
+    expect(pair.written).toEqual([]);
+    expect(pair.core!.console("force b", pair.now)).toBe("forced: solo(b) epoch 6");
+  });
+
+  test("it is for one epoch: under another record it is refused, with the record that is there now", () => {
+    const pair = {
+      record: record(5, 0, "both"),
+      servers: [{ id: "a" }, { id: "b" }],
+    } as unknown as Pair;
+    const announced: Order = {
+      refused: "",
+      proposal: { event: "forced", record: record(6, 1, "solo"), because: "" },
+      losses: ["one"],
+    };
+    const confirmed = confirmedOf(announced);
+    expect(whyChanged(pair, announced, confirmed)).toBe("");
+    pair.record = record(6, 0, "solo");
+    const later = {
+      ...announced,
+      proposal: { ...announced.proposal!, record: record(7, 1, "solo") },
+    };
+    expect(whyChanged(pair, later, confirmed)).toContain("changed to solo(a) epoch 6 since");
+    pair.record = undefined;
+    expect(whyChanged(pair, later, confirmed)).toContain("what the servers report has changed");
+    expect(whyChanged(pair, { ...announced, losses: [] }, confirmed)).toContain("would be lost");
+  });
+
+  test("that it was forced is volatile (rule 1): after a reboot nothing is set aside until it is given again", () => {
+    const pair = FakePair.serving(0, "solo");
+    pair.a.kill();
+    pair.run(100);
+    pair.core!.console("force b", pair.now);
+    pair.core!.console("force b", pair.now);
+    pair.run(50);
+    expect(pair.roles).toBe("solo(b) 6 solo");
+    pair.crashController();
+    pair.run(20);
+    pair.b.heard = [];
+    pair.bootController();
+    pair.a.start();
+    pair.run(300);
+    expect(pair.roles).toBe("solo(b) 6 solo");
+    const told = (): object[] => pair.b.heard.filter((one) => one.kind === 7);
+    expect(told().at(-1)).toMatchObject({ forced: false });
+    const first = pair.core!.console("force b", pair.now).replace(/\s+/g, " ");
+    expect(first).toContain("b stays primary; a may then discard entries");
+    expect(pair.core!.console("force b", pair.now)).toBe("forced: solo(b) epoch 7");
+    pair.run(50);
+    expect(pair.roles).toBe("solo(b) 7 solo");
+    expect(told().at(-1)).toMatchObject({ forced: true });
+    expect(pair.a.heard.filter((one) => one.kind === 7).at(-1)).toMatchObject({ forced: true });
   });
 
   test("refused while the primary is up", () => {

@@ -201,6 +201,18 @@ describe("fair share: one client that floods and 49 small ones", () => {
     expect(small.map((one) => one.answered())).toEqual([1, 1, 1, 1, 1]);
   });
 
+  test("after an outage too: a few commands of each in turn", () => {
+    const w = world();
+    w.linkDown(0);
+    const flood = new Sender(w, "flood");
+    for (let i = 0; i < 10; i++) flood.send(50);
+    const small = new Sender(w, "small");
+    small.send(1);
+    w.linkUp(0);
+    expect(w.link(0).arrived.findIndex((one) => one.args[1] === "small")).toBe(16);
+    expect(w.link(0).arrived.length).toBe(501);
+  });
+
   test("many that flood leave a row for each that has nothing under way", () => {
     const w = world({ limits: { inFlightMax: 8, clientsMax: 16 } });
     w.linkDown(0);
