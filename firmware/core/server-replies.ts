@@ -361,12 +361,12 @@ function stashReply(
   end: number,
   decidedIn: number,
 ): void {
-  traffic.stashBytes += end - start;
-  if (traffic.stashBytes > STASH_BYTES_MAX) {
+  if (traffic.stashBytes + end - start > STASH_BYTES_MAX) {
     // On a new link everything is asked again, so nothing is lost but time.
     traffic.events.onPeerFault(server, "too many replies while a record is written");
     return;
   }
+  traffic.stashBytes += end - start;
   traffic.stash.push({
     server: server,
     flags: flags,
