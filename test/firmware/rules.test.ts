@@ -149,6 +149,39 @@ describe("rule 19: epochs", () => {
 });
 
 describe("G5: what is fresh", () => {
+  function freshSolo(): FakePair {
+    const pair = FakePair.serving();
+    pair.b.kill();
+    pair.run(10);
+    pair.b.start();
+    pair.run(30);
+    return pair;
+  }
+
+  test("the right to take back does not end while the primary has not adopted the record", () => {
+    const pair = FakePair.serving();
+    pair.a.adopts = false;
+    pair.b.kill();
+    pair.run(10);
+    pair.b.start();
+    pair.run(1500);
+    expect(pair.status.fresh).toBe(true);
+    pair.a.kill();
+    pair.run(30);
+    expect(pair.roles).toBe("solo(b) 7 solo");
+  });
+
+  test("nor by time alone: the primary must just have answered when it ends", () => {
+    const pair = freshSolo();
+    pair.run(330);
+    expect(pair.status.fresh).toBe(true);
+    pair.a.hang();
+    pair.run(100);
+    expect(pair.status.fresh).toBe(true);
+    pair.run(200);
+    expect(pair.roles).toBe("solo(b) 7 solo");
+  });
+
   test("a forced record is not, also when it follows a record both: it is not taken back", () => {
     const pair = FakePair.serving();
     pair.b.says = { copying: true };
@@ -164,6 +197,22 @@ describe("G5: what is fresh", () => {
     pair.a.start();
     pair.run(500);
     expect(pair.roles).toBe("solo(b) 6 stranded");
+  });
+});
+
+describe("force", () => {
+  test("is refused for the primary too while both serve, and while a switchover drains", () => {
+    const pair = FakePair.serving();
+    for (const id of ["a", "b"]) {
+      expect(pair.core!.console(`force ${id}`, pair.now)).toContain("refused");
+      expect(pair.core!.console(`force ${id}`, pair.now)).toContain("refused");
+    }
+    pair.forward.open = 1;
+    pair.core!.console("switchover", pair.now);
+    expect(pair.status.state).toBe("draining");
+    expect(pair.core!.console("force a", pair.now)).toContain("refused");
+    pair.run(100);
+    expect(pair.resets).toEqual([]);
   });
 });
 

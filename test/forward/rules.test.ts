@@ -53,7 +53,38 @@ describe("G1: commands go where the record says, under an id never used again", 
   });
 });
 
+describe("G1: an id that is outstanding is not given again", () => {
+  test("G1: though numbers have gone round the table many times meanwhile", () => {
+    const w = world({ limits: { inFlightMax: 8 } });
+    const [slow, busy] = [w.open(), w.open()];
+    w.send(slow, resp("SET", "x", "1"));
+    const first = w.link(0).arrived.shift()!;
+    for (let i = 0; i < 400; i++) {
+      w.send(busy, resp("SET", "y", `${i}`));
+      w.reply(0, w.link(0).arrived.shift()!.id, "+OK\r\n");
+    }
+    w.reply(0, first.id, "+FIRST\r\n");
+    expect(slow.received).toBe("+FIRST\r\n");
+    expect(busy.received).toBe("+OK\r\n".repeat(400));
+  });
+});
+
 describe("G3: which replies pass", () => {
+  test("G3: not one that a standby decided in an earlier epoch", () => {
+    const w = world();
+    w.setRoute({ epoch: 2 }, false);
+    w.forwarder.onReplyEpoch(0, 2, w.now);
+    const clients = Array.from({ length: 20 }, () => w.open());
+    for (const one of clients) w.send(one, resp("GET", "x"));
+    const asked = w.link(1).arrived.splice(0);
+    expect(asked.length).toBeGreaterThan(0);
+    for (const one of asked) w.reply(1, one.id, "$3\r\nold\r\n");
+    expect(clients.every((one) => one.received === "")).toBe(true);
+    w.forwarder.onReplyEpoch(1, 2, w.now);
+    for (const one of asked) w.reply(1, one.id, "$3\r\nnew\r\n");
+    expect(clients.filter((one) => one.received !== "").length).toBe(asked.length);
+  });
+
   test("G3: not one from the other server, nor one under an id that is not outstanding", () => {
     const w = world();
     const c = w.open();
