@@ -9,9 +9,12 @@ import { FakePair, filled, record } from "./fake-pair.js";
 describe("rule 1: nobody is named who has not just answered", () => {
   test("an answer from before this controller's own loop stood still is too old", () => {
     const pair = FakePair.serving();
-    // All at once, while nothing is polled: the standby's machine is gone, and the primary is killed.
-    pair.b.powerOff();
+    // The primary is killed; the refusal of the poll that asks after it lies unread while the loop stands still, and
+    // meanwhile the standby's machine loses power.
+    pair.run(10);
     pair.a.kill();
+    pair.run(0.15);
+    pair.b.powerOff();
     pair.blockController(300);
     pair.run(400);
     expect(pair.written).toEqual([]);
