@@ -239,15 +239,19 @@ export class Context {
     return this.keyspace.nextHashId(this.idsTaken++);
   }
 
-  /** Number of keys, as this command sees it. */
-  size(): number {
-    let size = this.localFlushed ? 0 : this.keyspace.size();
+  /** Number of keys, as this command sees it; too many by some of `unseenKeys`. */
+  sizeAtMost(): number {
+    let size = this.localFlushed ? 0 : this.keyspace.sizeAtMost();
     for (const [key, state] of this.localKeys) {
       const before = this.localFlushed ? MISSING : this.keyspace.lookup(key);
       if (before.kind !== KIND_NONE) size--;
       if (state.kind !== KIND_NONE) size++;
     }
     return size;
+  }
+
+  unseenKeys(): string[] {
+    return this.localFlushed ? [] : this.keyspace.unseenKeys();
   }
 
   flush(): void {

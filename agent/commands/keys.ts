@@ -10,6 +10,7 @@ import {
   writeSimple,
 } from "../../protocol/resp.js";
 import type { ByteSink, Job } from "../core/execution.js";
+import type { Snapshot, Store } from "../core/store.js";
 import { NO_SUCH_KEY, NOT_INTEGER, SYNTAX_ERROR } from "./context.js";
 import type { CommandRun, Context } from "./context.js";
 import { globMatch, globSteps, matchesAll } from "./glob.js";
@@ -17,7 +18,7 @@ import { getU48, HASH_BYTES, HASH_END, latin1 } from "./key-hash.js";
 import { follow } from "./keyspace.js";
 import { ELEMENT_BYTES, Gathered, parseCursor, parseScan } from "./listing.js";
 import { parseInteger } from "./numbers.js";
-import { hashPrefix, KIND_HASH, KIND_NONE, KIND_STRING } from "./rows.js";
+import { dataKey, hashPrefix, KIND_HASH, KIND_NONE, KIND_STRING } from "./rows.js";
 import { FieldWalk, KeysView } from "./view.js";
 
 /** Fields a COPY may bring over: all of them must be in one entry. */
@@ -131,9 +132,48 @@ const copy: CommandRun = (c) => {
   return undefined;
 };
 
+/** Counts the keys there were when it began: looks up those of which that is not known yet, in the store as it was. */
+class CountJob implements Job {
+  readonly reply = makeSink(24);
+  private readonly rows: Snapshot;
+  private at = 0;
+
+  constructor(
+    store: Store,
+    private readonly unseen: string[],
+    private size: number,
+  ) {
+    this.rows = store.snapshot();
+  }
+
+  step(workMax: number): boolean {
+    const { rows, unseen } = this;
+    const end = Math.min(unseen.length, this.at + Math.max(1, workMax));
+    for (; this.at < end; this.at++) {
+      if (rows.get("data", dataKey(unseen[this.at]!)) !== undefined) this.size--;
+    }
+    if (this.at < unseen.length) return false;
+    rows.close();
+    writeInteger(this.reply, this.size);
+    return true;
+  }
+
+  cancel(): void {
+    this.rows.close();
+  }
+}
+
 const dbsize: CommandRun = (c) => {
   c.wholeLog = true;
-  writeInteger(c.reply, c.size());
+  const unseen = c.unseenKeys();
+  if (unseen.length === 0) {
+    writeInteger(c.reply, c.sizeAtMost());
+    return undefined;
+  }
+  const job = new CountJob(c.keyspace.store, unseen, c.sizeAtMost());
+  if (unseen.length <= KEYS_AT_ONCE && job.step(KEYS_AT_ONCE)) {
+    putBytes(c.reply, job.reply.bytes, 0, job.reply.length);
+  } else c.job = job;
   return undefined;
 };
 
@@ -247,7 +287,7 @@ class KeysJob implements Job {
 const keys: CommandRun = (c) => {
   c.wholeLog = true;
   const job = new KeysJob(new KeysView(c), c.text(1));
-  if (c.size() <= KEYS_AT_ONCE && job.step(4 * KEYS_AT_ONCE)) {
+  if (c.sizeAtMost() <= KEYS_AT_ONCE && job.step(4 * KEYS_AT_ONCE)) {
     putBytes(c.reply, job.reply.bytes, 0, job.reply.length);
   } else c.job = job;
   return undefined;

@@ -74,6 +74,9 @@ export interface FieldValue {
   readonly gone: boolean;
 }
 
+/** The row has not been read yet. */
+const UNSEEN = -2;
+
 const GONE: FieldValue = { bytes: NO_BYTES, start: 0, end: 0, gone: true };
 
 /** A key or a field with changes that are not all in the store. */
@@ -89,7 +92,7 @@ export class Item {
   /** Versions not yet handed to a transaction, and those handed to one that is not done. */
   waiting = 0;
   inFlight = 0;
-  /** Of a key: expiry time its row in the store has, counting transactions under way; -1: no row. */
+  /** Of a key: expiry time its row in the store has, counting transactions under way; -1: no row; UNSEEN: not known. */
   stored = -1;
 
   constructor(name: string, hash: number, owner: HashOverlay | undefined) {
@@ -168,7 +171,10 @@ export class KeyspaceState implements Keyspace {
   /** Bytes of their values. */
   private bytes = 0;
   private sweep: Sweep | undefined = undefined;
+  /** As if no key that is UNSEEN had a row. */
   private keys = 0;
+  /** Keys in `items` whose rows are UNSEEN. */
+  private unseen = 0;
   private lastIndex = 0;
   private lastToken = 0;
   private doneToken = 0;
@@ -207,6 +213,7 @@ export class KeyspaceState implements Keyspace {
     this.lastIndex = appliedIndex;
     this.forgetCached();
     this.keys = this.store.count("data");
+    this.unseen = 0;
     const next = this.store.get("meta", NEXT_KEY);
     this.nextCounter = next === undefined ? 1 : getU48(next, 0);
     this.storedCounter = this.nextCounter;
@@ -235,9 +242,28 @@ export class KeyspaceState implements Keyspace {
     return { epoch: this.epoch, counter: this.nextCounter + ahead };
   }
 
-  /** Number of keys, past-due ones included, as Redis counts them. */
-  size(): number {
+  /** Number of keys, past-due ones included, as Redis counts them; too many by some of `unseenKeys`. */
+  sizeAtMost(): number {
     return this.keys;
+  }
+
+  /** Keys of which it is not known yet whether they were there before they were set. */
+  unseenKeys(): string[] {
+    const unseen: string[] = [];
+    if (this.unseen === 0) return unseen;
+    for (const item of this.items.values()) if (item.stored === UNSEEN) unseen.push(item.name);
+    return unseen;
+  }
+
+  /** Reads the row of an item, unless that was done; to be called before a row in its place is handed over. */
+  private see(item: Item): void {
+    if (item.stored !== UNSEEN) return;
+    const row = this.store.get("data", dataKey(item.name));
+    item.stored = row === undefined ? -1 : decodeRow(row).expireAt;
+    // One that a flush of the keyspace has passed over counts no more.
+    if (this.items.get(item.name) !== item) return;
+    this.unseen--;
+    if (row !== undefined) this.keys--;
   }
 
   /** The key's newest state, MISSING when there is none. Expiry is the caller's matter. */
@@ -322,7 +348,7 @@ export class KeyspaceState implements Keyspace {
       if (reader.op === OP_PUT) {
         const value = this.kept(reader.valueStart, reader.valueEnd);
         const state = stringState(reader.expireAt, value.bytes, value.start, value.end);
-        this.changeKey(this.itemOf(key), state, index);
+        this.changeKey(this.itemToPut(key), state, index);
       } else if (reader.op === OP_DEL) {
         this.changeKey(this.itemOf(key), MISSING, index);
       } else if (reader.op === OP_EXPIRE) {
@@ -345,6 +371,7 @@ export class KeyspaceState implements Keyspace {
     const item = this.items.get(keyOfDataKey(key));
     let stored: number;
     if (item !== undefined) {
+      this.see(item);
       stored = item.stored;
       item.stored = expireAt;
     } else {
@@ -535,6 +562,21 @@ export class KeyspaceState implements Keyspace {
     if (owner.items.size === 0) this.hashes.delete(owner.name);
   }
 
+  /**
+   * What it held makes no difference to the change: a row that is not at hand is read when the new one is stored,
+   * among its neighbours, and not here, where a standby that is brought up to date would read one after the other.
+   */
+  private itemToPut(key: string): Item {
+    const item = this.items.get(key);
+    if (item !== undefined) return item;
+    if (this.masks > 0 || this.recent.has(key) || this.older.has(key)) return this.itemOf(key);
+    const blind = new Item(key, hashOf(key), undefined);
+    blind.stored = UNSEEN;
+    this.unseen++;
+    this.items.set(key, blind);
+    return blind;
+  }
+
   private itemOf(key: string): Item {
     let item = this.items.get(key);
     if (item === undefined) {
@@ -608,6 +650,7 @@ export class KeyspaceState implements Keyspace {
     this.hashes = new Map();
     this.expiring.clear();
     this.keys = 0;
+    this.unseen = 0;
     this.masks++;
     this.forgetCached();
     this.push(new Version(VERSION_FLUSH, undefined, undefined, index));
@@ -668,6 +711,7 @@ export class KeyspaceState implements Keyspace {
     }
     const state = version.state;
     const key = dataKey(item.name);
+    this.see(item);
     const expireAt = state.kind === KIND_NONE ? -1 : state.expireAt;
     if (item.stored > 0 && item.stored !== expireAt) {
       writer.del("expiry", expiryKey(item.stored, key));

@@ -30,7 +30,7 @@ const info: CommandRun = (c) => {
     "",
     "# Keyspace",
   ];
-  const size = c.size();
+  const size = c.sizeAtMost();
   if (size > 0) lines.push(`db0:keys=${size},expires=0,avg_ttl=0`);
   writeBulkText(c.reply, lines.join("\r\n") + "\r\n");
   return undefined;
