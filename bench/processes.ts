@@ -1,5 +1,5 @@
 /** What Linux says of a process, and doing things to it from outside. */
-import { execFileSync, spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
@@ -100,10 +100,15 @@ export interface SocketBytes {
   received: number;
 }
 
-export function socketsOf(pid: number): SocketBytes[] {
-  const text = execFileSync("ss", ["-tinHp", "state", "established"], {
-    encoding: "utf8",
-    maxBuffer: 64 << 20,
+export async function socketsOf(pid: number): Promise<SocketBytes[]> {
+  const text = await new Promise<string>((resolve, reject) => {
+    // Not in this process's way: it measures others meanwhile.
+    execFile(
+      "ss",
+      ["-tinHp", "state", "established"],
+      { encoding: "utf8", maxBuffer: 64 << 20 },
+      (error, stdout) => (error === null ? resolve(stdout) : reject(error)),
+    );
   });
   const found: SocketBytes[] = [];
   const lines = text.split("\n");

@@ -37,22 +37,22 @@ export async function run(args: BenchArgs): Promise<void> {
     pin(pair.pid("b"), "1");
     const core = standby === "a" ? 0 : 1;
     const link = pair.linkPort();
-    const sockets = (id: "a" | "b"): SocketBytes[] =>
-      socketsOf(pair.pid(id)).filter((socket) => socket.remotePort === link);
+    const sockets = async (id: "a" | "b"): Promise<SocketBytes[]> =>
+      (await socketsOf(pair.pid(id))).filter((socket) => socket.remotePort === link);
     /** What came in since then, on the same connection or on a new one. */
-    const since = (id: "a" | "b", before: SocketBytes[]): number => {
+    const since = async (id: "a" | "b", before: SocketBytes[]): Promise<number> => {
       let sum = 0;
-      for (const now of sockets(id)) {
+      for (const now of await sockets(id)) {
         const then = before.find((socket) => socket.localPort === now.localPort);
         sum += now.received - (then?.received ?? 0);
       }
       return sum;
     };
     const phase = async (name: string, forMs: number): Promise<void> => {
-      const before = { a: sockets("a"), b: sockets("b") };
+      const before = { a: await sockets("a"), b: await sockets("b") };
       const readsBefore = load.readMs.length;
       await sleep(forMs);
-      const got = { a: since("a", before.a), b: since("b", before.b) };
+      const got = { a: await since("a", before.a), b: await since("b", before.b) };
       const times = load.readMs.slice(readsBefore);
       const share = got[standby] / Math.max(1, got.a + got.b);
       rows.push([

@@ -374,6 +374,9 @@ class Agent implements AgentCore {
     const pinned = this.source.active && this.log.bytes < 4 * this.config.limits.logBytesMax;
     commit.pin = pinned ? this.stream.sent : Infinity;
     commit.eager = this.source.active;
+    const inStep = this.session.open() && roles.state() === "standby";
+    commit.catchingUp =
+      roles.duties.session === "follows" && this.peer.connected() && !roles.copying && !inStep;
     commit.upTo =
       roles.soloForGood() || this.source.active || roles.copying ? Infinity : commit.confirmedHigh;
   }
@@ -736,6 +739,7 @@ class Agent implements AgentCore {
 
   /** The primary's side of a session: what the window allows goes out. */
   private sendOn(): void {
+    this.stream.beginTurn();
     if (!this.stream.active) return;
     const { log, commit } = this;
     const limit = this.source.active ? Math.min(log.flushed, commit.durable.applied) : log.flushed;
@@ -755,7 +759,8 @@ class Agent implements AgentCore {
     next = Math.min(next, this.rejoin.tick(nowMs));
     next = Math.min(next, this.expiry.tick(nowMs));
     next = Math.min(next, this.forwarder.tick(nowMs));
-    if (this.jobs.count() > 0) next = nowMs;
+    // What one turn has left over is for the next, after the input that came meanwhile.
+    if (this.jobs.count() > 0 || this.stream.more) next = nowMs;
     else if (this.keyspace.overlaySize() > 0) next = Math.min(next, nowMs + 100);
     return next;
   }

@@ -180,12 +180,13 @@ export class BatchSource {
     }
   }
 
-  /** Sends what the window allows. Called between two commits: what is read then is on disk. */
+  /** Sends what the window and the turn allow. Called between two commits: what is read then is on disk. */
   pump(): void {
     if (!this.active) return;
     const { streamWindowBytes } = this.config.limits;
     while (!this.commit.inFlight && this.table < COPY_TABLES.length) {
       if (this.inFlightBytes + this.stream.inFlightBytes >= streamWindowBytes) return;
+      if (this.stream.spent()) return;
       this.sendRange();
     }
     if (this.table < COPY_TABLES.length || this.doneSent) return;
@@ -264,6 +265,7 @@ export class BatchSource {
     this.sentRanges++;
     this.sizes.push(size);
     this.inFlightBytes += size;
+    this.stream.turnBytes += size;
     this.send();
   }
 

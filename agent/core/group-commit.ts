@@ -8,7 +8,8 @@
  * One commit is in flight at a time. Each is consistent in itself: what it changes and the marks that say so change
  * together. Replies wait for log commits, so a slice, which nobody waits for, is short, and the two take turns.
  * The data goes in sweeps: it is left alone until there is much of it, then it is written in the order of its
- * rows, slice by slice, up to the log's end as it was. A failed flush ends the agent; it is never retried.
+ * rows, slice by slice, up to the log's end as it was. While a standby is brought up to date its log goes first: its
+ * data is left alone until there is too much of it. A failed flush ends the agent; it is never retried.
  */
 import { readU48, writeU48 } from "../../protocol/frame.js";
 import type { Keyspace } from "./execution.js";
@@ -29,6 +30,8 @@ export const DATA_ALL = 2;
 
 /** The least slice. */
 const SLICE_KEYS_MIN = 64;
+/** While it is brought up to date, and until that is put behind, a standby holds this many times more. */
+const PATIENCE = 2;
 
 /** Something that must be on disk in one piece. */
 export interface CommitStep {
@@ -123,6 +126,8 @@ export class GroupCommit {
   dataHeld = false;
   /** Somebody waits for the tables to come up to the log: they are swept all the time. */
   eager = false;
+  /** This standby is not in step: every commit is one its primary, and its primary's clients, wait for. */
+  catchingUp = false;
   /** Total of finished commits, for people. */
   commits = 0;
 
@@ -141,12 +146,15 @@ export class GroupCommit {
   private slicing = false;
   /** Data is put behind until the tables have all up to `sweepTo`. */
   private sweeping = false;
+  private whole = false;
   private sweepTo = 0;
   private sweptMs = 0;
   private sweepBytes = 0;
   private loggedMs = 0;
   /** Keys of the next slice, and how long a commit of the log takes, as seen lately. */
   private sliceKeys = SLICE_KEYS_MIN;
+  /** The overlay still holds what catching up has left in it. */
+  private loaded = false;
   private logMs = 0;
   /** Nothing could be put behind at this `upTo` and overlay size. */
   private stuckUpTo = -1;
@@ -240,17 +248,22 @@ export class GroupCommit {
   }
 
   private sliceFirst(logDue: boolean): boolean {
-    if (this.steps.length > 0) return false;
+    if (this.steps.length > 0) return this.deferring() && !this.log.due();
     // With an overlay as full as this, taking turns was not enough: the log waits.
-    return !logDue || !this.slicing || this.fullness() >= 2;
+    return !logDue || !this.slicing || this.fullness() >= 2 * this.patience();
   }
 
   private commitLog(nowMs: number): void {
     const entries = this.log.due();
     this.entriesSinceMs = entries ? this.log.waitingSinceMs : 0;
     if (entries) this.loggedMs = nowMs;
-    this.filling = this.steps;
-    this.steps = [];
+    // In the order in which they came: what follows a deferred step waits with it. One that no slice brings on
+    // is not deferred.
+    const until =
+      this.deferring() && (entries || this.steps[0]!.data !== DATA_ALL) && !this.stuck()
+        ? this.steps.findIndex((step) => step.data === DATA_ALL)
+        : this.steps.length;
+    this.filling = this.steps.splice(0, until);
     let urgent = false;
     let all = false;
     for (const step of this.filling) {
@@ -313,6 +326,10 @@ export class GroupCommit {
     );
   }
 
+  private patience(): number {
+    return this.catchingUp || this.loaded ? PATIENCE : 1;
+  }
+
   /** What of the data may be put behind: it is not taken back, and the log on disk has it. */
   private reach(): number {
     return Math.min(this.upTo, this.log.flushed);
@@ -321,21 +338,41 @@ export class GroupCommit {
   private sliceDue(nowMs: number): boolean {
     const { keyspace, log } = this;
     const size = keyspace.overlaySize();
+    this.loaded = this.fullness() >= 1 && (this.catchingUp || this.loaded);
     if (size === 0) {
       this.endSweep(nowMs);
       return false;
     }
-    if (this.dataHeld || (size === this.stuckSize && this.reach() === this.stuckUpTo)) return false;
-    if (this.steps.some((step) => step.data !== DATA_FREE)) return false;
+    if (this.dataHeld || this.stuck()) return false;
+    if (this.steps.some((step) => step.data === DATA_HELD)) return false;
+    if (this.deferring()) return !log.due();
+    if (this.steps.some((step) => step.data === DATA_ALL)) return false;
     if (this.sweeping && keyspace.appliedIndex() >= this.sweepTo && keyspace.dropping() === 0) {
       this.endSweep(nowMs);
     }
     if (!this.sweeping && this.wantsSweep(nowMs)) {
       this.sweeping = true;
+      // For the sake of the log behind the data, which only a whole sweep makes shorter.
+      this.whole = this.catchingUp && !this.crowded();
       this.sweepTo = log.flushed;
       this.sweepBytes = log.bytesEver;
     }
-    return this.sweeping;
+    return this.sweeping && (!this.catchingUp || this.whole || this.pressed());
+  }
+
+  /** The last slice could put nothing behind, and nothing has changed since. */
+  private stuck(): boolean {
+    return this.keyspace.overlaySize() === this.stuckSize && this.reach() === this.stuckUpTo;
+  }
+
+  /** A step wants all data put behind before it, and that is more than one commit should take: slices go first. */
+  private deferring(): boolean {
+    const { keyspace, limits } = this;
+    return (
+      (keyspace.overlaySize() > limits.sliceKeysMax ||
+        keyspace.overlayBytes() > limits.sliceBytesMax) &&
+      this.steps.some((step) => step.data === DATA_ALL)
+    );
   }
 
   private endSweep(nowMs: number): void {
@@ -344,15 +381,29 @@ export class GroupCommit {
   }
 
   private wantsSweep(nowMs: number): boolean {
+    const { limits } = this;
+    if (!this.catchingUp) {
+      if (this.eager || this.fullness() >= 0.5) return true;
+      if (nowMs - this.sweptMs >= limits.sweepEveryMs) return true;
+      if (nowMs - Math.max(this.loggedMs, this.sweptMs) >= limits.sweepQuietMs) return true;
+    }
+    return this.pressed();
+  }
+
+  /** Nearly so much that the log would have to wait. */
+  private crowded(): boolean {
+    return this.fullness() >= 1.5 * this.patience();
+  }
+
+  /** There is too much to be left alone even by a standby that is brought up to date. */
+  private pressed(): boolean {
     const { limits, log, keyspace } = this;
-    if (this.eager || this.fullness() >= 0.5) return true;
-    if (nowMs - this.sweptMs >= limits.sweepEveryMs) return true;
-    if (nowMs - Math.max(this.loggedMs, this.sweptMs) >= limits.sweepQuietMs) return true;
+    const patience = this.patience();
+    if (this.crowded()) return true;
     // Both bound what must be replayed at a start; the log that is replayed cannot be trimmed, too.
-    if (log.end - keyspace.appliedIndex() >= 2 * limits.overlayKeysMax) return true;
-    return (
-      log.bytesEver - this.sweepBytes >= Math.min(limits.sweepLogBytes, limits.logBytesMax / 4)
-    );
+    if (log.end - keyspace.appliedIndex() >= 2 * patience * limits.overlayKeysMax) return true;
+    const bytes = Math.min(patience * limits.sweepLogBytes, limits.logBytesMax / 4);
+    return log.bytesEver - this.sweepBytes >= bytes;
   }
 
   private writeRow(writer: StoreWriter, applied: number, confirmedHigh: number): void {
@@ -381,7 +432,8 @@ export class GroupCommit {
     const { sliceKeysMax, sliceBytesMax, logBytesMax } = limits;
     const size = keyspace.overlaySize();
     const full = this.fullness();
-    const keys = full >= 1 ? sliceKeysMax : Math.min(Math.ceil(this.sliceKeys), sliceKeysMax);
+    const most = this.patience() > 1 ? this.crowded() : full >= 1;
+    const keys = most ? sliceKeysMax : Math.min(Math.ceil(this.sliceKeys), sliceKeysMax);
     const reach = this.reach();
     let upTo = reach;
     this.token = keyspace.writeBehind(writer, keys, upTo, sliceBytesMax);

@@ -38,11 +38,15 @@ export interface AgentLimits {
   tailBytesMax: number;
   /** Log and copy bytes sent to the standby and not yet confirmed. @unit bytes */
   streamWindowBytes: number;
+  /** Bytes of log or copy that one turn of the primary reads and sends: clients' commands run in between. */
+  streamTurnBytes: number;
+  /** Nothing more is read for the standby while the network has not taken this much. @unit bytes */
+  streamBacklogBytes: number;
   /** Ends of epochs remembered for comparing logs. */
   boundariesMax: number;
   /**
    * Keys the overlay should hold at most, and bytes of their values; at half of it they are put behind. Above it
-   * nothing is left out, at twice the log waits.
+   * nothing is left out, at twice the log waits (a standby that is brought up to date may hold twice of all this).
    */
   overlayKeysMax: number;
   overlayBytesMax: number;
@@ -116,6 +120,8 @@ export interface AgentLimits {
   joinGiveUpMs: number;
   /** Joining begins when the standby is at most this far behind. */
   joinLagEntries: number;
+  /** And when it is not behind at all: such a moment is waited for so long, since then no read has to wait. */
+  joinPatienceMs: number;
   /** An unanswered request to the controller is repeated. */
   askEveryMs: number;
   /** The store's usage from which reads are better sent elsewhere. @unit permille of its limit */
@@ -141,7 +147,9 @@ export const DEFAULT_LIMITS: AgentLimits = {
   chunkEntriesMax: 65535,
   entryBytesMax: 16 * MB,
   tailBytesMax: 8 * MB,
-  streamWindowBytes: 4 * MB,
+  streamWindowBytes: 8 * MB,
+  streamTurnBytes: 256 * 1024,
+  streamBacklogBytes: MB,
   boundariesMax: 1024,
   overlayKeysMax: 16384,
   overlayBytesMax: 32 * MB,
@@ -189,6 +197,7 @@ export const DEFAULT_LIMITS: AgentLimits = {
   sessionMs: 5000,
   joinGiveUpMs: 10000,
   joinLagEntries: 1000,
+  joinPatienceMs: 250,
   askEveryMs: 100,
   brakePermille: 950,
 };
@@ -239,4 +248,6 @@ function checkLimits(limits: AgentLimits): void {
   assert(limits.keptReplyBytesMax <= limits.sessionBytesMax, "a kept reply fits its session");
   assert(limits.controllerWindow >= limits.clientWindow, "windows");
   assert(limits.joinLagEntries > 0, "joining can begin");
+  assert(limits.joinPatienceMs < limits.joinGiveUpMs, "joining begins before it is given up");
+  assert(limits.streamTurnBytes > 0 && limits.streamBacklogBytes > 0, "a turn sends something");
 }

@@ -396,6 +396,11 @@ export class PeerLink {
     } while (at < bytes.length);
   }
 
+  /** Bytes taken for the peer that the network has not taken yet. */
+  backlog(): number {
+    return this.current === undefined ? 0 : this.ports.backlog(this.current.connection);
+  }
+
   sendConfirm(epoch: number, index: number): void {
     const { current, frame } = this;
     if (current === undefined) return;

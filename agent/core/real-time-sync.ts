@@ -4,8 +4,9 @@
  *     primary: commit flushed ──APPEND──> standby: log, overlay, commit flushed ──CONFIRM──> primary
  *
  * An entry is sent only from disk, and confirmed only from disk (rule 7). The stored chunks are sent as
- * they lie; a window bounds what is on its way. A standby that was away gets the older chunks the same
- * way first (batch-sync.ts says when a range copy is needed instead).
+ * they lie; a window bounds what is on its way, and a turn sends a bounded share of it, so that clients are served
+ * in between. A standby that was away gets the older chunks the same way first (batch-sync.ts says when a range
+ * copy is needed instead).
  */
 import { FRAME_APPEND } from "../../protocol/frame.js";
 import {
@@ -35,6 +36,10 @@ export class AppendStream {
   sent = 0;
   arrived = 0;
   inFlightBytes = 0;
+  /** This turn has sent its share, and there is more to send. */
+  more = false;
+  /** Bytes this turn has sent, of log and copy. */
+  turnBytes = 0;
   private lasts: number[] = [];
   private sizes: number[] = [];
   private head = 0;
@@ -55,18 +60,37 @@ export class AppendStream {
 
   end(): void {
     this.active = false;
+    this.more = false;
+    this.turnBytes = 0;
     this.inFlightBytes = 0;
     this.lasts = [];
     this.sizes = [];
     this.head = 0;
   }
 
-  /** Sends what the window allows, up to entry `limit`. @returns false when the log no longer reaches back */
+  beginTurn(): void {
+    this.turnBytes = 0;
+    this.more = false;
+  }
+
+  /** A turn's share is sent, or the network takes no more; what is left is for a later turn. */
+  spent(): boolean {
+    const { streamTurnBytes, streamBacklogBytes } = this.config.limits;
+    if (this.link.backlog() >= streamBacklogBytes) return true;
+    if (this.turnBytes < streamTurnBytes) return false;
+    this.more = true;
+    return true;
+  }
+
+  /**
+   * Sends what the window and the turn allow, up to entry `limit`.
+   * @returns false when the log no longer reaches back
+   */
   pump(limit: number): boolean {
     if (!this.active) return true;
     const { streamWindowBytes } = this.config.limits;
     while (this.sent < limit) {
-      if (this.inFlightBytes >= streamWindowBytes) return true;
+      if (this.inFlightBytes >= streamWindowBytes || this.spent()) return true;
       let chunk = this.log.read(this.sent + 1);
       if (chunk === undefined) return false;
       if (chunkLast(chunk) > limit) {
@@ -78,6 +102,7 @@ export class AppendStream {
       this.lasts.push(this.sent);
       this.sizes.push(chunk.length);
       this.inFlightBytes += chunk.length;
+      this.turnBytes += chunk.length;
     }
     return true;
   }

@@ -5,8 +5,9 @@
  *       ^──────── lost, or no progress ───────┘                                            │
  *                                                      lost: asks for solo, again and again ┘
  *
- * From `joining` on, acknowledgements need the other's confirm. Before `asked` it may be given up; after
- * it this server stays joint, through restarts, until it adopts a higher epoch.
+ * From `joining` on, acknowledgements and reads need the other's confirm. So it begins at a moment when all there is
+ * is confirmed, and no read has to wait for anything; under a load that leaves no such moment it begins soon all the
+ * same. Before `asked` it may be given up; after it this server stays joint, through restarts, until it adopts a higher epoch.
  */
 import { MODE_BOTH, MODE_SOLO, bytesEqual } from "../../protocol/record.js";
 import type { AgentConfig } from "./config.js";
@@ -25,6 +26,8 @@ export class Rejoin {
   private progress = 0;
   private progressMs = 0;
   private notBeforeMs = 0;
+  /** Since when the other has been nearly caught up; -1 while it is not. */
+  private nearSinceMs = -1;
   private writing = false;
   private askedMs = -Infinity;
   private lostSinceMs = -1;
@@ -49,6 +52,7 @@ export class Rejoin {
     this.writing = false;
     this.lostSinceMs = -1;
     this.notBeforeMs = 0;
+    this.nearSinceMs = -1;
     this.askedMs = -Infinity;
   }
 
@@ -93,8 +97,20 @@ export class Rejoin {
       }
       return nowMs + limits.peerHeartbeatMs;
     }
-    if (!session.open() || nowMs < this.notBeforeMs) return Math.max(this.notBeforeMs, nowMs + 50);
-    if (this.log.end - roles.confirmed > limits.joinLagEntries) return nowMs + 50;
+    if (!session.open() || nowMs < this.notBeforeMs) {
+      this.nearSinceMs = -1;
+      return Math.max(this.notBeforeMs, nowMs + 50);
+    }
+    if (this.log.end - roles.confirmed > limits.joinLagEntries) {
+      this.nearSinceMs = -1;
+      return nowMs + 50;
+    }
+    if (this.nearSinceMs < 0) this.nearSinceMs = nowMs;
+    // As a joint primary it would be told only up to here (rule 13).
+    const told = Math.min(roles.confirmed, this.commit.durable.confirmedHigh);
+    const patienceEndsMs = this.nearSinceMs + limits.joinPatienceMs;
+    if (this.log.end > told && nowMs < patienceEndsMs) return patienceEndsMs;
+    this.nearSinceMs = -1;
     roles.joining = true;
     this.joinIndex = this.log.end;
     this.progress = roles.confirmed;

@@ -35,8 +35,9 @@ const KEY_BYTES = 6;
 /** The open chunk's buffer when it is small. @unit bytes */
 const CHUNK_BYTES_KEPT = 64 * 1024;
 const META_BOUNDARIES = Uint8Array.of(98);
-/** Chunks read ahead from the store when an older part of the log is streamed. */
-const READ_CHUNKS = 4;
+/** Read ahead from the store when an older part of the log is streamed: about so much, and so many chunks at most. */
+const READ_BYTES = 256 * 1024;
+const READ_CHUNKS_MAX = 16;
 
 /** What a log looks like to a comparison. */
 export interface LogShape {
@@ -335,6 +336,18 @@ export class SyncLog {
       if (chunkFirst(chunk) > index) break;
       if (chunkLast(chunk) >= index) return chunk;
     }
+    const last = this.ahead[this.ahead.length - 1]?.value;
+    if (last !== undefined && chunkLast(last) === index - 1) {
+      // The next ones, about as long as those were; no need to look for them.
+      const length = Math.max(1, last.length);
+      const count = Math.max(1, Math.min(READ_CHUNKS_MAX, Math.floor(READ_BYTES / length)));
+      const next = this.store.range("log", indexKey(index), undefined, count);
+      if (next.length > 0 && chunkFirst(next[0]!.value) === index) {
+        this.ahead = next;
+        this.aheadAt = 0;
+        return next[0]!.value;
+      }
+    }
     const holding = this.store.range(
       "log",
       new Uint8Array(KEY_BYTES),
@@ -343,7 +356,7 @@ export class SyncLog {
       true,
     );
     if (holding.length === 0) return undefined;
-    this.ahead = this.store.range("log", holding[0]!.key, undefined, READ_CHUNKS);
+    this.ahead = holding;
     this.aheadAt = 0;
     const chunk = this.ahead[0]!.value;
     assert(chunkFirst(chunk) <= index && chunkLast(chunk) >= index, "the log has no gap");

@@ -69,7 +69,7 @@ describe("range copy", () => {
   });
 
   test("with writes going on", () => {
-    const world = emptied(300);
+    const world = emptied(300, { joinPatienceMs: 0 });
     world.b.start();
     let n = 0;
     for (let i = 0; i < 3000 && !world.a.heartbeat().asked; i++) {

@@ -102,7 +102,7 @@ describe("rule 17: rejoin", () => {
   });
 
   test("before asked it may give up: without progress clients are answered from its own disk again", () => {
-    const world = new World({ joinGiveUpMs: 400, stallMs: 400 });
+    const world = new World({ joinGiveUpMs: 400, stallMs: 400, joinPatienceMs: 0 });
     world.begin();
     world.b.crash();
     world.solo(0, 2);
