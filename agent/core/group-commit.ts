@@ -30,8 +30,9 @@ export const DATA_ALL = 2;
 
 /** The least slice. */
 const SLICE_KEYS_MIN = 64;
-/** While it is brought up to date, and until that is put behind, a standby holds this many times more. */
-const PATIENCE = 2;
+/** While it is brought up to date a standby may hold this many times more keys, and bytes. */
+const CATCH_UP_KEYS = 6;
+const CATCH_UP_BYTES = 2;
 
 /** Something that must be on disk in one piece. */
 export interface CommitStep {
@@ -153,8 +154,8 @@ export class GroupCommit {
   private loggedMs = 0;
   /** Keys of the next slice, and how long a commit of the log takes, as seen lately. */
   private sliceKeys = SLICE_KEYS_MIN;
-  /** The overlay still holds what catching up has left in it. */
-  private loaded = false;
+  /** How full catching up has left the overlay, less what was put behind since; 0: that is all gone. */
+  private left = 0;
   private logMs = 0;
   /** Nothing could be put behind at this `upTo` and overlay size. */
   private stuckUpTo = -1;
@@ -250,7 +251,7 @@ export class GroupCommit {
   private sliceFirst(logDue: boolean): boolean {
     if (this.steps.length > 0) return this.deferring() && !this.log.due();
     // With an overlay as full as this, taking turns was not enough: the log waits.
-    return !logDue || !this.slicing || this.fullness() >= 2 * this.patience();
+    return !logDue || !this.slicing || this.overfull();
   }
 
   private commitLog(nowMs: number): void {
@@ -326,8 +327,18 @@ export class GroupCommit {
     );
   }
 
-  private patience(): number {
-    return this.catchingUp || this.loaded ? PATIENCE : 1;
+  private overfull(): boolean {
+    if (this.catchingUp) return this.crowding() >= 2;
+    return this.fullness() >= Math.max(2, this.left + 1);
+  }
+
+  /** As fullness, of a standby that is brought up to date. */
+  private crowding(): number {
+    const { overlayKeysMax, overlayBytesMax } = this.limits;
+    return Math.max(
+      this.keyspace.overlaySize() / (CATCH_UP_KEYS * overlayKeysMax),
+      this.keyspace.overlayBytes() / (CATCH_UP_BYTES * overlayBytesMax),
+    );
   }
 
   /** What of the data may be put behind: it is not taken back, and the log on disk has it. */
@@ -338,7 +349,9 @@ export class GroupCommit {
   private sliceDue(nowMs: number): boolean {
     const { keyspace, log } = this;
     const size = keyspace.overlaySize();
-    this.loaded = this.fullness() >= 1 && (this.catchingUp || this.loaded);
+    const full = this.fullness();
+    if (this.catchingUp) this.left = full;
+    else if (this.left > 0) this.left = full > 1 ? Math.min(this.left, full) : 0;
     if (size === 0) {
       this.endSweep(nowMs);
       return false;
@@ -392,17 +405,18 @@ export class GroupCommit {
 
   /** Nearly so much that the log would have to wait. */
   private crowded(): boolean {
-    return this.fullness() >= 1.5 * this.patience();
+    return this.catchingUp && this.crowding() >= 1.5;
   }
 
   /** There is too much to be left alone even by a standby that is brought up to date. */
   private pressed(): boolean {
     const { limits, log, keyspace } = this;
-    const patience = this.patience();
     if (this.crowded()) return true;
     // Both bound what must be replayed at a start; the log that is replayed cannot be trimmed, too.
-    if (log.end - keyspace.appliedIndex() >= 2 * patience * limits.overlayKeysMax) return true;
-    const bytes = Math.min(patience * limits.sweepLogBytes, limits.logBytesMax / 4);
+    const entries = 2 * limits.overlayKeysMax * (this.catchingUp ? CATCH_UP_KEYS : 1);
+    if (log.end - keyspace.appliedIndex() >= entries) return true;
+    const sweepLogBytes = limits.sweepLogBytes * (this.catchingUp ? CATCH_UP_BYTES : 1);
+    const bytes = Math.min(sweepLogBytes, limits.logBytesMax / 4);
     return log.bytesEver - this.sweepBytes >= bytes;
   }
 
@@ -432,7 +446,8 @@ export class GroupCommit {
     const { sliceKeysMax, sliceBytesMax, logBytesMax } = limits;
     const size = keyspace.overlaySize();
     const full = this.fullness();
-    const most = this.patience() > 1 ? this.crowded() : full >= 1;
+    // What catching up has left is no reason for long slices, unless it grows.
+    const most = this.catchingUp ? this.crowded() : full >= Math.max(1, this.left + 0.5);
     const keys = most ? sliceKeysMax : Math.min(Math.ceil(this.sliceKeys), sliceKeysMax);
     const reach = this.reach();
     let upTo = reach;

@@ -46,7 +46,7 @@ export interface AgentLimits {
   boundariesMax: number;
   /**
    * Keys the overlay should hold at most, and bytes of their values; at half of it they are put behind. Above it
-   * nothing is left out, at twice the log waits (a standby that is brought up to date may hold twice of all this).
+   * nothing is left out, at twice the log waits (a standby that is brought up to date may hold six times the keys, twice the bytes).
    */
   overlayKeysMax: number;
   overlayBytesMax: number;
