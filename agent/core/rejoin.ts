@@ -26,7 +26,7 @@ export class Rejoin {
   private progress = 0;
   private progressMs = 0;
   private notBeforeMs = 0;
-  /** Since when the other has been nearly caught up; -1 while it is not. */
+  /** When the other was first nearly caught up in this session, though a burst may put it back again; -1: not yet. */
   private nearSinceMs = -1;
   private writing = false;
   private askedMs = -Infinity;
@@ -101,10 +101,7 @@ export class Rejoin {
       this.nearSinceMs = -1;
       return Math.max(this.notBeforeMs, nowMs + 50);
     }
-    if (this.log.end - roles.confirmed > limits.joinLagEntries) {
-      this.nearSinceMs = -1;
-      return nowMs + 50;
-    }
+    if (this.log.end - roles.confirmed > limits.joinLagEntries) return nowMs + 50;
     if (this.nearSinceMs < 0) this.nearSinceMs = nowMs;
     // As a joint primary it would be told only up to here (rule 13).
     const told = Math.min(roles.confirmed, this.commit.durable.confirmedHigh);

@@ -271,6 +271,23 @@ describe("joining begins", () => {
     expect(joinedMs - nearMs).toBeGreaterThanOrEqual(49);
     expect(joinedMs - nearMs).toBeLessThan(60);
   });
+
+  test("and a burst that puts the other back again does not begin the wait anew", () => {
+    const world = behind(5, { joinPatienceMs: 50, joinLagEntries: 6 });
+    world.b.start();
+    let n = 0;
+    let far = 0;
+    for (let i = 0; i < 4000 && world.a.status()["joining"] !== true; i++) {
+      const count = i % 40 === 0 ? 30 : 1;
+      for (let j = 0; j < count; j++) world.set(0, "n" + n++, "v");
+      world.round();
+      if (i % 2 === 0) world.nowMs += 1;
+      const log = world.a.log();
+      if (log["confirmed"]! > 0 && log["end"]! - log["confirmed"]! > 6) far++;
+    }
+    expect(far).toBeGreaterThan(0);
+    expect(world.a.status()["joining"]).toBe(true);
+  });
 });
 
 describe("a step that goes on top of all data", () => {
