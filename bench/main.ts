@@ -79,42 +79,74 @@ const BENCHES: Record<string, Bench> = {
   },
 };
 
+const OPTIONS = {
+  runs: { type: "string" },
+  minutes: { type: "string" },
+  seconds: { type: "string" },
+  durability: { type: "string" },
+  fault: { type: "string" },
+  only: { type: "string" },
+  keys: { type: "string" },
+  list: { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+function list(): void {
+  for (const [name, bench] of Object.entries(BENCHES)) {
+    console.log(`${bench.short ? "*" : " "} ${name.padEnd(14)} ${bench.about}`);
+  }
+  console.log(
+    "(* runs without a name, too, with few repetitions; npm run bench -- NAME runs one in full)",
+  );
+  console.log(
+    `options: ${Object.keys(OPTIONS)
+      .map((name) => "--" + name)
+      .join(" ")}\n`,
+  );
+}
+
+function wrong(what: string): never {
+  console.error(`bench: ${what}. See npm run bench -- --help`);
+  process.exit(2);
+}
+
 async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      runs: { type: "string" },
-      minutes: { type: "string" },
-      seconds: { type: "string" },
-      durability: { type: "string" },
-      fault: { type: "string" },
-      only: { type: "string" },
-      keys: { type: "string" },
-      list: { type: "boolean" },
-    },
-  });
-  const number = (text: string | undefined): number | undefined =>
-    text === undefined ? undefined : Number(text);
+  let parsed;
+  try {
+    parsed = parseArgs({ allowPositionals: true, options: OPTIONS });
+  } catch (error) {
+    return wrong((error as Error).message.split(". ")[0]!);
+  }
+  const { values, positionals } = parsed;
+  if (values.help) {
+    list();
+    return;
+  }
+  const numbers: Partial<Record<"runs" | "minutes" | "seconds" | "keys", number>> = {};
+  for (const name of ["runs", "minutes", "seconds", "keys"] as const) {
+    const text = values[name];
+    if (text === undefined) continue;
+    const number = Number(text);
+    if (!(number > 0)) return wrong(`--${name} ${text}: a number above 0`);
+    numbers[name] = number;
+  }
   if (values.durability !== undefined && !["disk", "memory"].includes(values.durability)) {
-    throw new Error(`--durability ${values.durability}: it is disk or memory`);
+    return wrong(`--durability ${values.durability}: it is disk or memory`);
   }
   const args: BenchArgs = {
-    runs: number(values.runs),
-    minutes: number(values.minutes),
-    seconds: number(values.seconds),
+    runs: numbers.runs,
+    minutes: numbers.minutes,
+    seconds: numbers.seconds,
     durability: values.durability as BenchArgs["durability"],
     fault: values.fault,
     only: values.only,
-    keys: number(values.keys),
+    keys: numbers.keys,
   };
   const unknown = positionals.filter((name) => !(name in BENCHES));
-  if (unknown.length > 0) throw new Error(`no benchmark ${unknown.join(", ")}; see npm run bench`);
+  if (unknown.length > 0) return wrong(`no benchmark ${unknown.join(", ")}`);
   const all = positionals.length === 0;
   if (all) {
-    for (const [name, bench] of Object.entries(BENCHES)) {
-      console.log(`${bench.short ? "*" : " "} ${name.padEnd(13)} ${bench.about}`);
-    }
-    console.log("(* runs now, with few repetitions; npm run bench -- NAME runs one in full)\n");
+    list();
     if (values.list) return;
     args.runs ??= 3;
     args.seconds ??= 3;

@@ -1,6 +1,6 @@
 /*
- * The role protocol as it is built, for SPIN (Promela). Unfinished: docs/ROLE-PROTOCOL.md ("The model of what
- * is built") says what it has shown so far, and how to run it. -DBREAK_... breaks a rule on purpose.
+ * The role protocol as it is built, for SPIN (Promela). `npm run model` checks it; docs/ROLE-PROTOCOL.md ("The model of what
+ * is built") says what that shows and what not. -DBREAK_... breaks a rule on purpose.
  *
  * One controller C, servers 0 and 1. What is durable and what is volatile is as rule 1 says. A step is
  * atomic where the code makes it one durable step or where an earlier or later arrival is the same
@@ -8,8 +8,12 @@
  * number of times, or never. "event NAME" in a comment names the event of firmware/core/role-table.ts that
  * the step carries out.
  *
- * Bounds, all of them -D options: EPOCHS records, WRITES through C and one at a server's own port, one read
- * at a time, CRASHES of each server, BOOTS of C, WIPES of its flash, DISKS replaced or restored.
+ * Events left out: drain, drainEnded, forced, primaryBack, primaryGone, reportLost, rerouted, saidOtherwise.
+ * While C does nothing it may be draining, or wait for somebody; to reroute is to switch over; reports that
+ * come, go and change are any reports; and what an operator gives up by force no checker here can know.
+ *
+ * Bounds, all of them -D options: EPOCHS records, WRITES through C and LOCALS at a server's own port, READS, one
+ * at a time, CRASHES of each server, BOOTS of C, WIPES of its flash, DISKS replaced or restored, COPIES of ranges.
  */
 #ifndef EPOCHS
 #define EPOCHS 4
@@ -41,6 +45,8 @@
 
 #define ALL (WRITES + LOCALS)
 #define LOCAL ALL
+/* Room for what a broken rule lets in, so that it is a promise that fails and not an array. */
+#define LOG (ALL + 1)
 #define OTHER(x) (1 - (x))
 #define BIT(w) (1 << ((w) - 1))
 
@@ -62,7 +68,7 @@ byte ids = 2;                /* disk identities given out */
 typedef Server {
   /* on disk */
   byte disk; byte k; byte asked; byte top; byte high; bit copying;
-  byte w[ALL]; byte e[ALL];  /* the log: which write, appended in which epoch */
+  byte w[LOG]; byte e[LOG];  /* the log: which write, appended in which epoch */
   /* in memory */
   byte conf; bit joining; byte joinTo; byte told; bit heard; bit ready;
   byte crashes;
@@ -86,7 +92,11 @@ byte reads = 0;
 byte acked = 0; byte seen = 0;   /* writes somebody was told are done; writes somebody has read */
 
 #define K(x) rec[s[x].k]
+#ifdef BREAK_identity
+#define NAMED(x) (s[x].k != 0)
+#else
 #define NAMED(x) (s[x].k != 0 && K(x).disk[x] == s[x].disk)
+#endif
 #define LEADS(x) (s[x].k != 0 && K(x).prim == x && NAMED(x) && !s[x].copying)
 #define BOTH(x) (K(x).both)
 #ifdef BREAK_asked_forgotten
@@ -111,7 +121,9 @@ inline find(x, wr, at) {
   do :: i < s[x].top -> if :: s[x].w[i] == wr -> at = i + 1 :: else fi; i++ :: else -> break od; i = 0
 }
 inline append(x, wr) {
-  assert(s[x].top < ALL);
+  i = 0;                       /* exactly once */
+  do :: i < s[x].top -> assert(s[x].w[i] != wr); i++ :: else -> break od; i = 0;
+  assert(s[x].top < LOG);
   s[x].w[s[x].top] = wr; s[x].e[s[x].top] = s[x].k; s[x].top++
 }
 inline cutTo(x, n) {
@@ -134,7 +146,9 @@ inline dropLink(x) {
 }
 inline dropSession() {
   s[0].ready = 0; s[1].ready = 0; planned = 0; planE = 0; keepTo = 0; planCopy = 0;
+#ifndef BREAK_confirm_epoch
   cfE = 0; cfN = 0; cfTo = 0
+#endif
 }
 /* A client was told that these are done, or read them: whatever was known before must be in it. */
 inline observe(before, value) {
@@ -150,11 +164,16 @@ inline observe(before, value) {
 #else
 #define MAYNAME(x) (s[x].disk == CK.disk[x] && !s[x].copying)
 #endif
+#ifdef BREAK_g3
+#define CLOSE(x) skip
+#else
+#define CLOSE(x) dropLink(x)
+#endif
 #define IDLE (cE != 0 && wE == 0 && written < EPOCHS)
 
 proctype Controller() {
   byte i = 0; byte x = 0; byte h = 0; byte y = 0;
-  do
+  end: do
   /* A new pair (event newPair, event announced, event firstOnline, event operatorPair): chosen in init. */
 
   /* rule 15: record both */
@@ -176,7 +195,7 @@ proctype Controller() {
 #endif
   /* G5: nothing of this epoch has passed; the old primary's link is closed first */
   :: d_step { IDLE && !CK.both && fresh && MAYNAME(OTHER(CK.prim)) ->  /* event takenBack */
-       wBack = 1; x = CK.prim; dropLink(x); x = 0;
+       wBack = 1; x = CK.prim; CLOSE(x); x = 0;
        newRecord(written + 1, OTHER(CK.prim), 0, CK.disk[0], CK.disk[1]) }
 
   /* rule 2: in flash, and then told (event persistedBoth, event persistedSolo) */
@@ -248,11 +267,8 @@ proctype Controller() {
        cE = 0; wE = 0; wBack = 0; fresh = 0; since = 0; askE = 0; askDisk = 0; soloE = 0;
        dropLink(0); dropLink(1); c[1].open = 0; c[WRITES].open = 0 }
   /* rule 19 (event bothReported, event adopted): both have reported, twice the same; far above all there was */
-#ifdef BREAK_gap
-#define ABOVE (s[0].k > s[1].k -> s[0].k + 1 : s[1].k + 1)
-#else
+  /* The gap of epochs is not in here: a model with one record for each epoch cannot have two of one number. */
 #define ABOVE (written + 1)
-#endif
   :: d_step { cE == 0 && wE == 0 && wipes > 0 && written < EPOCHS && (s[0].k != 0 || s[1].k != 0) ->
        h = (s[0].k > s[1].k -> s[0].k : s[1].k);
        if
@@ -285,6 +301,11 @@ proctype Controller() {
 #else
 #define SAMEDISK (K(me).disk[me] == s[me].disk)
 #endif
+#ifdef BREAK_confirmed_kept
+#define KEPT 0
+#else
+#define KEPT s[OTHER(me)].conf
+#endif
 #ifdef BREAK_restored_same
 #define NEWID s[me].disk
 #else
@@ -297,7 +318,7 @@ proctype Controller() {
 #endif
 proctype Machine(byte me) {
   byte i = 0; byte at = 0; byte m = 0; byte j = 0;
-  do
+  end: do
   /* rules 3, 4: any record that was ever told, if its epoch is higher; one durable step */
 #define ADOPT(ep) \
   :: d_step { ep <= written && ep > s[me].k && (ep <= cE || cE == 0) -> \
@@ -357,10 +378,10 @@ proctype Machine(byte me) {
   ANSWER(2)
 #endif
   /* rules 13, 14: reads; every write is to the one key */
-  :: d_step { LEADS(me) && rOpen && rTo == me && !rTaken && rE == s[me].k ->
+  :: d_step { LEADS(me) && rOpen && rTo == me && !rTaken && FITS(rE) ->
        maskOf(me, s[me].top, m); rVal = m; rNeed = s[me].top; rTaken = 1; m = 0 }
   :: d_step { LEADS(me) && rOpen && rTo == me && rTaken && rRp == 0 && READY13 -> rRp = s[me].k }
-  :: d_step { s[me].k != 0 && BOTH(me) && K(me).prim != me && NAMED(me) && STANDBYREADY && rOpen && rTo == me && !rTaken && rE == s[me].k ->
+  :: d_step { s[me].k != 0 && BOTH(me) && K(me).prim != me && NAMED(me) && STANDBYREADY && rOpen && rTo == me && !rTaken && FITS(rE) ->
        maskOf(me, s[me].top, m); rVal = m; rTaken = 1; rRp = s[me].k; m = 0 }
 
   /* rule 8: the session. Both in one epoch; the plan is made against what both have on disk */
@@ -374,7 +395,7 @@ proctype Machine(byte me) {
           :: else -> break od;
        keepTo = i; i = 0; planned = 1; planE = s[me].k; planCopy = s[me].copying;
        /* What its disk lacks of what it once confirmed is not built on; in mode both it must join anew. */
-       if :: keepTo < s[OTHER(me)].conf -> s[OTHER(me)].conf = 0; s[OTHER(me)].joining = 0 :: else fi;
+       if :: keepTo < KEPT -> s[OTHER(me)].conf = 0; s[OTHER(me)].joining = 0 :: else fi;
        if :: JOINT(OTHER(me)) && keepTo < s[OTHER(me)].high && keepTo < s[OTHER(me)].top -> dropSession() :: else fi }
 #if COPIES > 0
   /* The primary's log does not reach back: a range copy, in solo only; the tables are cleared first. */
@@ -385,12 +406,18 @@ proctype Machine(byte me) {
        do :: i < s[OTHER(me)].top -> s[me].w[i] = s[OTHER(me)].w[i]; s[me].e[i] = s[OTHER(me)].e[i]; i++ :: else -> break od;
        s[me].top = i; keepTo = i; i = 0; s[me].copying = 0; planCopy = 0 }
 #endif
+#ifdef BREAK_restored_same
+/* It refuses then, and says so: no promise is broken by that. */
+#define MAYCUT (s[me].high <= keepTo || s[me].top <= keepTo)
+#else
+#define MAYCUT (1)
+#endif
 #ifdef BREAK_append_before_cut
 #define CUT skip
 #else
 #define CUT assert(s[me].high <= keepTo || s[me].top <= keepTo); cutTo(me, keepTo)
 #endif
-  :: d_step { planned && !planCopy && planE == s[me].k && K(me).prim != me && !s[me].copying ->
+  :: d_step { planned && !planCopy && planE == s[me].k && K(me).prim != me && !s[me].copying && MAYCUT ->
        CUT; planned = 0; planE = 0; keepTo = 0;
        s[me].ready = 1; if :: s[OTHER(me)].k == s[me].k -> s[OTHER(me)].ready = 1 :: else fi }
   /* rules 5, 7: the standby takes the next entry of a session of its epoch */
@@ -447,10 +474,12 @@ proctype Machine(byte me) {
   :: d_step { s[me].crashes < CRASHES -> s[me].crashes++; RESTART
        LOST }
   /* Identities: an emptied disk, or one restored from a backup, which is behind by an entry */
-  :: d_step { !disks < DISKS -> disks++; ids++; s[me].disk = NEWID;
-       s[me].k = 0; s[me].asked = 0; s[me].high = 0; s[me].copying = 0; cutTo(me, 0) }
-  :: d_step { !disks < DISKS && s[me].top > 0 -> disks++; ids++; s[me].disk = NEWID;
-       s[me].asked = 0; s[me].high = 0; cutTo(me, s[me].top - 1) }
+  :: d_step { disks < DISKS -> disks++; ids++; s[me].disk = NEWID;
+       s[me].k = 0; s[me].asked = 0; s[me].high = 0; s[me].copying = 0; cutTo(me, 0);
+       LOST }
+  :: d_step { disks < DISKS && s[me].top > 0 -> disks++; ids++; s[me].disk = NEWID;
+       s[me].asked = 0; s[me].high = 0; j = s[me].top - 1; cutTo(me, j); j = 0;
+       LOST }
   od
 }
 
