@@ -3,6 +3,7 @@
  *
  *     node bin/generate-commands.mjs            writes the file
  *     node bin/generate-commands.mjs --stdout   prints it instead (a test compares the two)
+ *     node bin/generate-commands.mjs --native   prints the smaller table of a board without a Redis port
  *
  * What the flags do not say is in the lists below, each with its reason.
  */
@@ -70,6 +71,19 @@ const extra = {
   "host:": { arity: -1, flags: [], keyStart: 0, keyStop: 0, step: 0 },
 };
 
+/**
+ * All that a board without a Redis port has to know of a command: what it must refuse, what only the primary may answer,
+ * and of everyday commands which key they name. Any other is taken to meet all keys: it waits for its own connection's
+ * reads, and nothing worse.
+ */
+const NATIVE_MARKS = ADMIN | PUBSUB | TRANSACTION | BLOCKING | BLOCK_OPTION | PRIMARY_ONLY;
+const everyday = new Set(
+  (
+    "append decr decrby del exists expire get getdel getex getset hdel hexists hget hgetall hincrby hlen hmget hset " +
+    "incr incrby mget mset persist pexpire set setex setnx strlen type unlink"
+  ).split(" "),
+);
+
 function entryOf(fullName, info, parentMarks) {
   const flags = new Set(info.flags);
   let marks = parentMarks;
@@ -101,11 +115,13 @@ function keyIndex({ keyStart, keyStop, step }) {
   return index;
 }
 
+const native = process.argv.includes("--native");
 const entries = [];
 for (const [name, info] of Object.entries({ ...commands, ...extra }).sort()) {
   const entry = entryOf(name, info, 0);
+  if (native && (entry.marks & NATIVE_MARKS) === 0 && !everyday.has(name)) continue;
   for (const [sub, subInfo] of Object.entries(info.subcommands ?? {}).sort()) {
-    if (connection.has(name) || entry.marks & (ADMIN | SCRIPT | PUBSUB)) continue;
+    if (native || connection.has(name) || entry.marks & (ADMIN | SCRIPT | PUBSUB)) continue;
     const subEntry = entryOf(`${name}|${sub}`, subInfo, 0);
     // One that differs in nothing from its container need not be listed.
     const differs =
@@ -136,7 +152,7 @@ const pack = (entry) => {
   return packed;
 };
 
-const BUCKETS = 128;
+const BUCKETS = native ? 32 : 128;
 const bucketOf = (name, first, middle, last) =>
   (name.charCodeAt(0) * first +
     name.charCodeAt(name.length >> 1) * middle +
@@ -207,7 +223,7 @@ ${keySpecs.map((spec) => `  ${spec.join(", ")},`).join("\n")}
 ];
 `;
 
-if (process.argv.includes("--stdout")) process.stdout.write(text);
+if (native || process.argv.includes("--stdout")) process.stdout.write(text);
 else {
   writeFileSync(fileURLToPath(new URL("../protocol/command-table.ts", import.meta.url)), text);
 }

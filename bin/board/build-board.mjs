@@ -4,11 +4,10 @@ import { join } from "node:path";
 import { BoardError, readBoard } from "./board-config.mjs";
 import { bundleBoard } from "./bundle.mjs";
 import { lintBundle, lintLengths } from "./engine-lint.mjs";
+import { roomOf } from "./storage-image.mjs";
 
 /** Not a board's firmware but a program's configuration; `npm run build` makes that program. */
 const PROGRAMS = new Set(["linux-node"]);
-/** Header of a file in Storage. @unit bytes */
-const FILE_HEAD_BYTES = 32;
 /** A slot of the journals: the record, its sequence number, chip and check sum, in whole words. @unit bytes */
 const SLOT_BYTES = 64;
 const PARTS_SHOWN = 8;
@@ -35,15 +34,15 @@ export async function buildBoard(root, name) {
   }
   const path = join(root, "dist", `${name}.js`);
   rmSync(path, { force: true });
-  const { text, named, parts } = await bundleBoard(root, name, config);
+  const { text, stored, named, parts, assertions } = await bundleBoard(root, name, config);
   const complaints = [...lintBundle(text), ...lintLengths(named)];
   if (complaints.length > 0) {
     return fail(`the engine of ${name} cannot run this:\n  ${complaints.join("\n  ")}`);
   }
-  const journals = 2 * (config.journalSlots * SLOT_BYTES + FILE_HEAD_BYTES);
-  const needed = text.length + FILE_HEAD_BYTES + journals;
+  const journals = 2 * roomOf(config.journalSlots * SLOT_BYTES);
+  const needed = roomOf(stored.length) + journals;
   const { storageBytes, variables } = config.hardware;
-  console.log(`${name}: bundle ${text.length} bytes, the largest parts:`);
+  console.log(`${name}: bundle ${stored.length} bytes, of these parts (before the last squeeze):`);
   for (const part of parts.slice(0, PARTS_SHOWN)) {
     console.log(`  ${String(part.bytes).padStart(6)}  ${part.path}`);
   }
@@ -58,6 +57,13 @@ export async function buildBoard(root, name) {
   }
   mkdirSync(join(root, "dist"), { recursive: true });
   writeFileSync(path, text);
-  console.log(`  written: dist/${name}.js`);
+  writeFileSync(join(root, "dist", `${name}.bootcde`), stored);
+  writeFileSync(
+    join(root, "dist", `${name}.assertions.txt`),
+    assertions.map((what, number) => `${number} ${what}\n`).join(""),
+  );
+  console.log(
+    `  written: dist/${name}.js, .bootcde (the same as its Storage holds it), .assertions.txt`,
+  );
   return 0;
 }

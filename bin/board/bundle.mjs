@@ -1,9 +1,18 @@
 /** One minified bundle for one board: an iife of the language its engine has, with the board's constants baked in. */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { promisify } from "node:util";
+import { build, transform } from "esbuild";
+import { minify } from "terser";
 import { boardModule } from "./board-config.mjs";
 import { renameLexerWords } from "./engine-lint.mjs";
+import { packedStates } from "./packed-states.mjs";
 import { RESERVED_NAMES } from "./reserved-names.mjs";
+import { shrink } from "./shrink.mjs";
+import { tokenise } from "./tokenise.mjs";
+
+const run = promisify(execFile);
 
 const ENTRIES = { espruino: "firmware/main.espruino.ts", iotjs: "firmware/main.iotjs.ts" };
 
@@ -14,10 +23,69 @@ const ENTRIES = { espruino: "firmware/main.espruino.ts", iotjs: "firmware/main.i
 const ENGINE_REQUIRE = /\bengineRequire\(/g;
 
 /**
+ * Modules without a state of their own that only events call which are rare: an operator's word, a role change, a
+ * handshake. Nothing that a poll or a command needs is here. `PATH: names` means only these functions of a module; what
+ * nobody else uses goes with them.
+ */
+const LAZY_MODULES = [
+  "firmware/core/console.ts",
+  "firmware/core/explain.ts",
+  "firmware/core/operator.ts",
+  "firmware/core/election.ts",
+  "firmware/core/failover.ts",
+  "firmware/core/rejoin.ts",
+  "firmware/core/status.ts",
+  "firmware/core/retreat.ts",
+  "firmware/core/local-answers.ts",
+  "firmware/core/client-output.ts: endClient closeClient closeSlowest forget",
+  "protocol/handshake.ts",
+  "protocol/messages.ts: encodeControl decodeControl",
+];
+
+/**
+ * A second minifier after the first: it drops parameters nobody reads, joins statements, and takes another twenty-fifth
+ * off. Whatever would move a definition below its use, or a closure into a loop, stays off.
+ */
+const SQUEEZE = {
+  ecma: 2015,
+  compress: {
+    ecma: 2015,
+    passes: 3,
+    inline: 1,
+    keep_fargs: false,
+    reduce_funcs: false,
+    hoist_funs: false,
+    hoist_vars: false,
+    unsafe_arrows: false,
+  },
+  mangle: true,
+  format: { ascii_only: true, ecma: 2015 },
+};
+
+/** protocol/text-bytes.ts on Espruino: the bytes are read where the text lies, which for a constant is the flash. */
+const TEXT_BYTES =
+  "export function textBytes(text) { return new Uint8Array(E.toArrayBuffer(text)); }";
+
+/** How sources name the parts a build may leave out (firmware/core/features.ts). */
+const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+features\.js";$/gm;
+
+/** What a board's configuration asks for, as the values of features.ts. */
+function featuresOf(config) {
+  return {
+    WITH_REDIS_PORT: config.ports.redis > 0,
+    WITH_NATIVE_PORT: config.ports.native > 0,
+    WITH_FULL_CONSOLE: config.console === "full",
+    WITH_LIMITS_CHECK: false,
+    WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
+  };
+}
+
+/**
  * Bundles an entry for an engine.
+ * @param features values for features.ts; a part that is false is not in the bundle
  * @returns the text, and for each source how many bytes of it are in the bundle
  */
-export async function bundleFor({ root, entry, constants }) {
+export async function bundleFor({ root, entry, constants, features }) {
   const options = {
     absWorkingDir: root,
     entryPoints: [entry],
@@ -30,11 +98,49 @@ export async function bundleFor({ root, entry, constants }) {
     minify: true,
     legalComments: "none",
     charset: "ascii",
+    supported: { "template-literal": false },
     mangleProps: /^[a-zA-Z_]/,
     reserveProps: new RegExp(`^(${RESERVED_NAMES.join("|")})$`),
     mangleQuoted: false,
     logLevel: "warning",
+    define: Object.fromEntries(
+      Object.entries(features).map(([name, value]) => [name, String(value)]),
+    ),
     plugins: [
+      {
+        // What the engine or the build has in a better form.
+        name: "replaced",
+        setup(setup) {
+          setup.onLoad({ filter: /firmware[/\\]core[/\\]role-table\.ts$/ }, async () => ({
+            contents: await packedStates(root),
+            loader: "js",
+          }));
+          if (!features.WITH_REDIS_PORT) {
+            setup.onLoad({ filter: /protocol[/\\]command-table\.ts$/ }, async () => ({
+              contents: (
+                await run(process.execPath, ["bin/generate-commands.mjs", "--native"], {
+                  cwd: root,
+                })
+              ).stdout,
+              loader: "ts",
+            }));
+          }
+          setup.onLoad({ filter: /protocol[/\\]text-bytes\.ts$/ }, () => ({
+            contents: TEXT_BYTES,
+            loader: "js",
+          }));
+        },
+      },
+      {
+        // A constant from another module would be known too late for what it rules out to be left out.
+        name: "features",
+        setup(setup) {
+          setup.onLoad({ filter: /firmware[/\\]core[/\\][^/\\]*\.ts$/ }, async ({ path }) => ({
+            contents: (await readFile(path, "utf8")).replace(FEATURE_IMPORT, ""),
+            loader: "ts",
+          }));
+        },
+      },
       {
         name: "board",
         setup(setup) {
@@ -47,20 +153,34 @@ export async function bundleFor({ root, entry, constants }) {
       },
     ],
   };
-  const result = await build(options);
+  const measured = await build(options);
   const named = await build({
     ...options,
     metafile: false,
-    minifyIdentifiers: false,
-    minifyWhitespace: false,
     minify: false,
     mangleProps: undefined,
     reserveProps: undefined,
   });
-  const text = renameLexerWords(result.outputFiles[0].text).replace(ENGINE_REQUIRE, "require(");
-  const inputs = Object.values(result.metafile.outputs)[0].inputs;
+  const { text: shrunk, assertions } = shrink(named.outputFiles[0].text, LAZY_MODULES);
+  const result = await transform(shrunk, {
+    target: options.target,
+    minify: true,
+    legalComments: "none",
+    charset: "ascii",
+    supported: options.supported,
+    mangleProps: options.mangleProps,
+    reserveProps: options.reserveProps,
+    mangleQuoted: false,
+    logLevel: "warning",
+  });
+  const squeezed = await minify(result.code, SQUEEZE);
+  const text = renameLexerWords(squeezed.code).trim().replace(ENGINE_REQUIRE, "require(");
+  const inputs = Object.values(measured.metafile.outputs)[0].inputs;
   return {
     text,
+    /** As it stands in the engine's Storage. */
+    stored: tokenise(text),
+    assertions,
     /** The same with its names kept, for the lint. */
     named: named.outputFiles[0].text,
     parts: Object.entries(inputs)
@@ -75,5 +195,6 @@ export function bundleBoard(root, name, config) {
     root,
     entry: join(root, ENTRIES[config.engine]),
     constants: boardModule(name, config),
+    features: featuresOf(config),
   });
 }

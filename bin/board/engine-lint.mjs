@@ -54,11 +54,30 @@ function declarationsOf(body) {
 
 /** Uses of a name while its scope is being evaluated, above where the name is defined. */
 function usedBeforeDefined(body, complain) {
-  const declared = declarationsOf(body);
+  const outer = declarationsOf(body);
+  let declared = outer;
+  /** A block's own names are judged when that block is looked at. */
+  const within = (own, look) => {
+    const around = declared;
+    declared = new Map([...around].filter(([name]) => !own.has(name)));
+    look();
+    declared = around;
+  };
   const visit = (node) => {
     if (node === null || typeof node !== "object") return;
     if (Array.isArray(node)) {
       for (const one of node) visit(one);
+      return;
+    }
+    if (node.type === "BlockStatement" && declared.size > 0) {
+      within(declarationsOf(node.body), () => visit(node.body));
+      return;
+    }
+    if (/^For/.test(node.type) && declared.size > 0) {
+      const head = node.init ?? node.left;
+      within(declarationsOf(head === undefined || head === null ? [] : [head]), () => {
+        for (const key of ["init", "left", "right", "test", "update", "body"]) visit(node[key]);
+      });
       return;
     }
     if (typeof node.type !== "string") return;

@@ -17,20 +17,19 @@ import { closeClient, drainHead, endClient, grantOwed, setReading } from "./clie
 import { countIntake, isQuery, unwait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { dispatch } from "./dispatch.js";
+import { WITH_REDIS_PORT } from "./features.js";
 import { NO_ROW, ROW_REPLYING } from "./in-flight.js";
 import { answerError, giveUp } from "./local-answers.js";
 import type { Traffic } from "./traffic.js";
 
 /** Unanswered commands of one client, beyond which its input is left in the network. */
 const CLIENT_ROWS_MAX = 1024;
-/** Bytes of one client's waiting commands, beyond which its input is left in the network. */
-const CLIENT_WAITING_BYTES_MAX = 256 * 1024;
 
 export function mustPause(traffic: Traffic, client: ClientSession): boolean {
   return (
     client.choked ||
     client.rows >= CLIENT_ROWS_MAX ||
-    client.waitingBytes > CLIENT_WAITING_BYTES_MAX ||
+    client.waitingBytes > traffic.limits.clientWaitingBytesMax ||
     !hasShare(traffic, client)
   );
 }
@@ -90,7 +89,7 @@ export function resumeIntake(traffic: Traffic, client: ClientSession, now: numbe
   if (
     client.choked ||
     client.rows > CLIENT_ROWS_MAX >> 1 ||
-    client.waitingBytes > CLIENT_WAITING_BYTES_MAX >> 1
+    client.waitingBytes > traffic.limits.clientWaitingBytesMax >> 1
   ) {
     return;
   }
@@ -99,7 +98,7 @@ export function resumeIntake(traffic: Traffic, client: ClientSession, now: numbe
     return;
   }
   client.paused = false;
-  if (client.native) resumeFrames(traffic, client, now);
+  if (!WITH_REDIS_PORT || client.native) resumeFrames(traffic, client, now);
   else takeIntake(traffic, client, now);
 }
 

@@ -21,9 +21,6 @@ import {
 } from "./in-flight.js";
 import type { Traffic } from "./traffic.js";
 
-/** A client's backlog is looked at after so many reply bytes. @unit bytes */
-const BACKLOG_CHECK_BYTES = 16 * 1024;
-
 export function setReading(traffic: Traffic, client: ClientSession, on: boolean): void {
   if (client.reading === on || client.closed) return;
   client.reading = on;
@@ -40,7 +37,7 @@ export function toClient(
   if (client.closed) return;
   traffic.ports.send(client.connection, bytes, start, end);
   client.outSince += end - start;
-  if (client.outSince >= BACKLOG_CHECK_BYTES) lookAtBacklog(traffic, client);
+  if (client.outSince >= traffic.limits.clientOutCheckBytes) lookAtBacklog(traffic, client);
 }
 
 /** A reply, or a part of one, in the client's own language. */

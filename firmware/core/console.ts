@@ -6,6 +6,7 @@
 import type { Deadlines } from "./deadlines.js";
 import { DEADLINE_NAMES, REPEAT } from "./deadlines.js";
 import { explainPair, serverText, whyText } from "./explain.js";
+import { WITH_FULL_CONSOLE } from "./features.js";
 import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
 import { loadPermille } from "./load.js";
 import { confirmedOf, whyChanged } from "./operator.js";
@@ -20,6 +21,8 @@ import type { SerialCounts } from "../../protocol/serial.js";
 
 export interface ConsoleHost {
   pair: Pair;
+  /** What `force` has announced: another record, or other losses, make the answer stale. */
+  announced: Confirmed | undefined;
   trace: Trace;
   deadlines: Deadlines;
   status(now: number): object;
@@ -33,19 +36,27 @@ export interface ConsoleHost {
   setTrace(on: boolean): void;
 }
 
-const HELP = [
-  "help                this text",
-  "status              roles, mode and why, in a few lines; status json: all of it",
-  "explain             why it is so, what it waits for, what would change it",
-  "servers             both servers: link, load, sync",
-  "events [COUNT]      the newest events of the black box (also: log)",
-  "switchover          drain, then make the standby primary; loses nothing",
-  "force ID            make ID primary although it may lack writes; asks twice",
-  "newPair IDENTITY    found a new pair on one blank disk",
-  "config              what this controller was told at its making",
-  "trace on|off        put more into the black box",
-  "memory              what the tables hold and may hold",
-];
+function helpLines(): string[] {
+  if (!WITH_FULL_CONSOLE) {
+    return [
+      "help, status, servers, events [COUNT], switchover, force ID, newPair IDENTITY,",
+      "trace on|off, memory, reboot. What they mean: docs/BOARDS.md",
+    ];
+  }
+  return [
+    "help                this text",
+    "status              roles, mode and why, in a few lines; status json: all of it",
+    "explain             why it is so, what it waits for, what would change it",
+    "servers             both servers: link, load, sync",
+    "events [COUNT]      the newest events of the black box (also: log)",
+    "switchover          drain, then make the standby primary; loses nothing",
+    "force ID            make ID primary although it may lack writes; asks twice",
+    "newPair IDENTITY    found a new pair on one blank disk",
+    "config              what this controller was told at its making",
+    "trace on|off        put more into the black box",
+    "memory              what the tables hold and may hold",
+  ];
+}
 
 /** Cuts a text into lines at spaces; what follows the first line is indented. */
 export function wrap(text: string, columns: number): string[] {
@@ -93,228 +104,231 @@ function wordsOf(line: string): string[] {
   return words;
 }
 
-export function createConsole(host: ConsoleHost): (line: string, now: number) => string {
+function status(host: ConsoleHost, now: number, words: string[]): string[] {
   const pair = host.pair;
-  /** What `force` has announced: another record, or other losses, make the answer stale. */
-  let announced: Confirmed | undefined = undefined;
-
-  function status(now: number, words: string[]): string[] {
-    if (words.length > 1 && words[1] === "json") return [JSON.stringify(host.status(now))];
-    const record = pair.record;
-    return [
-      record === undefined ? "no record" : recordText(pair, record) + ", " + pair.state,
-      "why: " + whyText(pair),
-      serverText(pair, 0),
-      serverText(pair, 1),
-    ];
+  if (WITH_FULL_CONSOLE && words.length > 1 && words[1] === "json") {
+    return [JSON.stringify(host.status(now))];
   }
+  const record = pair.record;
+  return [
+    record === undefined ? "no record" : recordText(pair, record) + ", " + pair.state,
+    "why: " + whyText(pair),
+    serverText(pair, 0),
+    serverText(pair, 1),
+  ];
+}
 
-  function servers(now: number): string[] {
-    const lines: string[] = [];
-    for (let i = 0; i < 2; i++) {
-      const view = pair.servers[i];
-      const said = view.said;
-      const load = loadPermille(view);
-      lines.push(serverText(pair, i === 0 ? 0 : 1));
-      const counts = host.lineCounts(i === 0 ? 0 : 1);
-      if (counts !== undefined) {
-        lines.push(
-          "  serial: " +
-            counts.packets +
-            " packets, damaged " +
-            counts.damaged +
-            ", lost " +
-            counts.lost +
-            ", doubled " +
-            counts.doubled +
-            ", echoes " +
-            counts.echoes,
-        );
-      }
-      if (said === undefined) continue;
+function servers(host: ConsoleHost, now: number): string[] {
+  const pair = host.pair;
+  const lines: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    const view = pair.servers[i];
+    const said = view.said;
+    const load = loadPermille(view);
+    lines.push(serverText(pair, i === 0 ? 0 : 1));
+    const counts = host.lineCounts(i === 0 ? 0 : 1);
+    if (counts !== undefined) {
       lines.push(
-        "  load " +
-          load +
-          " permille, cpu " +
-          said.cpuPermille +
-          ", in flight " +
-          said.inFlight +
-          ", service " +
-          said.serviceUs +
-          " us",
+        "  serial: " +
+          counts.packets +
+          " packets, damaged " +
+          counts.damaged +
+          ", lost " +
+          counts.lost +
+          ", doubled " +
+          counts.doubled +
+          ", echoes " +
+          counts.echoes,
       );
-      lines.push(
-        "  log end " +
-          said.logEnd +
-          ", confirmed " +
-          said.confirmed +
-          ", lag " +
-          said.lagEntries +
-          ", heard " +
-          Math.round(now - view.aliveAt) +
-          " ms ago",
-      );
-      lines.push("  disk " + formatHex(said.identity));
     }
-    return lines;
-  }
-
-  function events(words: string[]): string[] {
-    const asked = words.length > 1 ? parseInt(words[1], 10) : 20;
-    const most = asked > 0 && asked < CONSOLE_LINES_MAX ? asked : 20;
-    const lines: string[] = [];
-    for (let back = host.trace.size() - 1; back >= 0; back--) {
-      const line = host.trace.line(back, LEVEL_DEBUG);
-      if (line !== "" && back < most) lines.push(line);
-    }
-    return lines.length === 0 ? ["nothing has happened yet"] : lines;
-  }
-
-  function force(words: string[], now: number): string[] {
-    const server = serverCalled(words);
-    if (server < 0) return ["force which server? force " + idOf(pair, 0) + ", or " + idOf(pair, 1)];
-    const target: ServerIndex = server === 0 ? 0 : 1;
-    const order = host.force(target, now);
-    if (order.proposal === undefined) return ["refused: " + order.refused];
-    const before = announced;
-    if (
-      before !== undefined &&
-      before.server === target &&
-      whyChanged(pair, order, before) === "" &&
-      host.deadlines.isSet(REPEAT) &&
-      !host.deadlines.due(REPEAT, now)
-    ) {
-      host.deadlines.clear(REPEAT);
-      announced = undefined;
-      host.carryOut(before, now);
-      return ["forced: " + recordText(pair, order.proposal.record)];
-    }
-    announced = confirmedOf(order);
-    host.deadlines.set(REPEAT, now + pair.config.timings.repeatMs);
-    const lines = ["This would write " + recordText(pair, order.proposal.record) + "."];
-    for (let i = 0; i < order.losses.length; i++) lines.push(order.losses[i]);
+    if (said === undefined) continue;
     lines.push(
-      "Say the same again within " +
-        Math.round(pair.config.timings.repeatMs / 1000) +
-        " s to do it: force " +
-        idOf(pair, target),
+      "  load " +
+        load +
+        " permille, cpu " +
+        said.cpuPermille +
+        ", in flight " +
+        said.inFlight +
+        ", service " +
+        said.serviceUs +
+        " us",
     );
-    return lines;
+    lines.push(
+      "  log end " +
+        said.logEnd +
+        ", confirmed " +
+        said.confirmed +
+        ", lag " +
+        said.lagEntries +
+        ", heard " +
+        Math.round(now - view.aliveAt) +
+        " ms ago",
+    );
+    lines.push("  disk " + formatHex(said.identity));
   }
+  return lines;
+}
 
-  function serverCalled(words: string[]): number {
-    if (words.length < 2) {
-      return pair.record === undefined ? -1 : otherOf(pair.record.primary);
+function events(host: ConsoleHost, words: string[]): string[] {
+  const asked = words.length > 1 ? parseInt(words[1], 10) : 20;
+  const most = asked > 0 && asked < CONSOLE_LINES_MAX ? asked : 20;
+  const lines: string[] = [];
+  for (let back = host.trace.size() - 1; back >= 0; back--) {
+    const line = host.trace.line(back, LEVEL_DEBUG);
+    if (line !== "" && back < most) lines.push(line);
+  }
+  return lines.length === 0 ? ["nothing has happened yet"] : lines;
+}
+
+function force(host: ConsoleHost, words: string[], now: number): string[] {
+  const pair = host.pair;
+  const server = serverCalled(host, words);
+  if (server < 0) return ["force which server? force " + idOf(pair, 0) + ", or " + idOf(pair, 1)];
+  const target: ServerIndex = server === 0 ? 0 : 1;
+  const order = host.force(target, now);
+  if (order.proposal === undefined) return ["refused: " + order.refused];
+  const before = host.announced;
+  if (
+    before !== undefined &&
+    before.server === target &&
+    whyChanged(pair, order, before) === "" &&
+    host.deadlines.isSet(REPEAT) &&
+    !host.deadlines.due(REPEAT, now)
+  ) {
+    host.deadlines.clear(REPEAT);
+    host.announced = undefined;
+    host.carryOut(before, now);
+    return ["forced: " + recordText(pair, order.proposal.record)];
+  }
+  host.announced = confirmedOf(order);
+  host.deadlines.set(REPEAT, now + pair.config.timings.repeatMs);
+  const lines = ["This would write " + recordText(pair, order.proposal.record) + "."];
+  for (let i = 0; i < order.losses.length; i++) lines.push(order.losses[i]);
+  lines.push(
+    "Say the same again within " +
+      Math.round(pair.config.timings.repeatMs / 1000) +
+      " s to do it: force " +
+      idOf(pair, target),
+  );
+  return lines;
+}
+
+function serverCalled(host: ConsoleHost, words: string[]): number {
+  const pair = host.pair;
+  if (words.length < 2) {
+    return pair.record === undefined ? -1 : otherOf(pair.record.primary);
+  }
+  for (let i = 0; i < 2; i++) {
+    if (pair.servers[i].id === words[1]) return i;
+  }
+  return -1;
+}
+
+function newPair(host: ConsoleHost, words: string[], now: number): string[] {
+  const identity = words.length > 1 ? parseHex(words[1], IDENTITY_BYTES) : undefined;
+  if (identity === undefined) return ["newPair needs the disk's identity, 32 hex digits"];
+  const why = host.newPair(identity, now);
+  return [why === "" ? "founding a new pair" : "refused: " + why];
+}
+
+function config(host: ConsoleHost): string[] {
+  const c = host.pair.config;
+  const t = c.timings;
+  return [
+    "servers: " +
+      c.servers[0].id +
+      (c.servers[0].preset ? " (preset), " : ", ") +
+      c.servers[1].id +
+      (c.servers[1].preset ? " (preset)" : ""),
+    "poll every " +
+      t.pollMs +
+      " ms, failed after " +
+      t.failureMs +
+      " ms of silence, " +
+      t.probeMs +
+      " ms after a closed link, " +
+      t.linkDownMs +
+      " ms without a link",
+    "stalled confirm " +
+      t.stallMs +
+      " ms (" +
+      t.stallPeerDownMs +
+      " ms with the peer link down), hanging disk " +
+      t.diskStallMs +
+      " ms",
+    "commands wait at most " + t.holdMs + " ms; balancing: " + c.balancing,
+    "largest frame " +
+      c.frameMax +
+      " bytes, largest value " +
+      c.limits.valueBytesMax +
+      " bytes, AUTH " +
+      (c.clientPassword === undefined ? "off" : "on"),
+  ];
+}
+
+function memory(host: ConsoleHost, now: number): string[] {
+  const pair = host.pair;
+  const l = pair.config.limits;
+  const lines = [
+    "black box: " + host.trace.count() + " events so far, " + host.trace.size() + " kept",
+    "held commands: at most " + l.heldBytesMax + " bytes; in flight: at most " + l.inFlightMax,
+    "replies waiting for clients: at most " + l.clientOutTotalBytes + " bytes",
+  ];
+  for (let i = 0; i < DEADLINE_NAMES.length; i++) {
+    if (host.deadlines.isSet(i)) {
+      lines.push(
+        "timer " + DEADLINE_NAMES[i] + ": in " + Math.round(host.deadlines.at(i) - now) + " ms",
+      );
     }
-    for (let i = 0; i < 2; i++) {
-      if (pair.servers[i].id === words[1]) return i;
+  }
+  return lines;
+}
+
+function answer(host: ConsoleHost, words: string[], now: number): string[] {
+  const pair = host.pair;
+  switch (words[0]) {
+    case "help":
+    case "?":
+      return helpLines();
+    case "status":
+      return status(host, now, words);
+    case "explain":
+    case "why":
+      return WITH_FULL_CONSOLE ? explainPair(pair) : ["why: " + whyText(pair)];
+    case "servers":
+      return servers(host, now);
+    case "events":
+    case "log":
+      return events(host, words);
+    case "switchover": {
+      const why = host.switchover(now);
+      return [why === "" ? "switching over" : "refused: " + why];
     }
-    return -1;
+    case "force":
+      return force(host, words, now);
+    case "newPair":
+    case "newpair":
+      return newPair(host, words, now);
+    case "config":
+      return WITH_FULL_CONSOLE ? config(host) : ["as board-configs/ had it when this was built"];
+    case "trace":
+      if (words[1] !== "on" && words[1] !== "off") return ["trace on, or trace off"];
+      host.setTrace(words[1] === "on");
+      return ["trace is " + words[1]];
+    case "memory":
+      return memory(host, now);
+    default:
+      return ['unknown command "' + words[0] + '"; help lists them'];
   }
+}
 
-  function newPair(words: string[], now: number): string[] {
-    const identity = words.length > 1 ? parseHex(words[1], IDENTITY_BYTES) : undefined;
-    if (identity === undefined) return ["newPair needs the disk's identity, 32 hex digits"];
-    const why = host.newPair(identity, now);
-    return [why === "" ? "founding a new pair" : "refused: " + why];
-  }
-
-  function config(): string[] {
-    const c = pair.config;
-    const t = c.timings;
-    return [
-      "servers: " +
-        c.servers[0].id +
-        (c.servers[0].preset ? " (preset), " : ", ") +
-        c.servers[1].id +
-        (c.servers[1].preset ? " (preset)" : ""),
-      "poll every " +
-        t.pollMs +
-        " ms, failed after " +
-        t.failureMs +
-        " ms of silence, " +
-        t.probeMs +
-        " ms after a closed link, " +
-        t.linkDownMs +
-        " ms without a link",
-      "stalled confirm " +
-        t.stallMs +
-        " ms (" +
-        t.stallPeerDownMs +
-        " ms with the peer link down), hanging disk " +
-        t.diskStallMs +
-        " ms",
-      "commands wait at most " + t.holdMs + " ms; balancing: " + c.balancing,
-      "largest frame " +
-        c.frameMax +
-        " bytes, largest value " +
-        c.limits.valueBytesMax +
-        " bytes, AUTH " +
-        (c.clientPassword === undefined ? "off" : "on"),
-    ];
-  }
-
-  function memory(now: number): string[] {
-    const l = pair.config.limits;
-    const lines = [
-      "black box: " + host.trace.count() + " events so far, " + host.trace.size() + " kept",
-      "held commands: at most " + l.heldBytesMax + " bytes; in flight: at most " + l.inFlightMax,
-      "replies waiting for clients: at most " + l.clientOutTotalBytes + " bytes",
-    ];
-    for (let i = 0; i < DEADLINE_NAMES.length; i++) {
-      if (host.deadlines.isSet(i)) {
-        lines.push(
-          "timer " + DEADLINE_NAMES[i] + ": in " + Math.round(host.deadlines.at(i) - now) + " ms",
-        );
-      }
-    }
-    return lines;
-  }
-
-  function answer(words: string[], now: number): string[] {
-    switch (words[0]) {
-      case "help":
-      case "?":
-        return HELP;
-      case "status":
-        return status(now, words);
-      case "explain":
-      case "why":
-        return explainPair(pair);
-      case "servers":
-        return servers(now);
-      case "events":
-      case "log":
-        return events(words);
-      case "switchover": {
-        const why = host.switchover(now);
-        return [why === "" ? "switching over" : "refused: " + why];
-      }
-      case "force":
-        return force(words, now);
-      case "newPair":
-      case "newpair":
-        return newPair(words, now);
-      case "config":
-        return config();
-      case "trace":
-        if (words[1] !== "on" && words[1] !== "off") return ["trace on, or trace off"];
-        host.setTrace(words[1] === "on");
-        return ["trace is " + words[1]];
-      case "memory":
-        return memory(now);
-      default:
-        return ['unknown command "' + words[0] + '"; help lists them'];
-    }
-  }
-
-  return function (line: string, now: number): string {
-    const words = wordsOf(line);
-    if (words.length === 0) return "";
-    const lines = answer(words, now);
-    // One line of JSON is for programs: it is neither wrapped nor cut.
-    return words[0] === "status" && words[1] === "json"
-      ? lines[0]
-      : joined(lines, words[0] === "events" || words[0] === "log");
-  };
+/** @returns the answer to one line an operator typed */
+export function answerLine(host: ConsoleHost, line: string, now: number): string {
+  const words = wordsOf(line);
+  if (words.length === 0) return "";
+  const lines = answer(host, words, now);
+  // One line of JSON is for programs: it is neither wrapped nor cut.
+  return words[0] === "status" && words[1] === "json"
+    ? lines[0]
+    : joined(lines, words[0] === "events" || words[0] === "log");
 }

@@ -14,7 +14,8 @@
  */
 import { assert } from "./assert.js";
 import type { CoreConfig } from "./config.js";
-import { createConsole } from "./console.js";
+import { answerLine } from "./console.js";
+import type { ConsoleHost } from "./console.js";
 import type { ConnectionKind, ControllerCore, FlashState } from "./core.js";
 import {
   DRAIN,
@@ -30,6 +31,7 @@ import {
 } from "./deadlines.js";
 import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
 import type { Verdict } from "./election.js";
+import { WITH_FULL_CONSOLE, WITH_LIMITS_CHECK } from "./features.js";
 import { guardCore } from "./guard.js";
 import {
   primaryFailed,
@@ -81,7 +83,7 @@ import { whenAsked } from "./rejoin.js";
 import { nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
 import { closedRoute, routeOf, sameRoute } from "./route.js";
-import { createSerialPaths } from "./serial-paths.js";
+import { pathsOf } from "./serial-paths.js";
 import { statusOf } from "./status.js";
 import {
   LEVEL_DEBUG,
@@ -129,7 +131,7 @@ export function createController(
   createForwarder: CreateForwarder,
 ): ControllerCore {
   const t = config.timings;
-  checkLimits(t, config.limits);
+  if (WITH_LIMITS_CHECK) checkLimits(t, config.limits);
   const trace = createTrace(config.limits.traceEntries);
   const deadlines = createDeadlines();
   const nonces = createNonceSource(ports.hmac, config.key, config.seed);
@@ -274,7 +276,7 @@ export function createController(
     );
   }
 
-  const lines = createSerialPaths(config, ports, function (server, bytes, now): void {
+  const lines = pathsOf(config, ports, function (server, bytes, now): void {
     lineHeartbeat(server, bytes, now);
   });
 
@@ -1045,6 +1047,7 @@ export function createController(
   }
 
   function status(now: number): object {
+    if (!WITH_FULL_CONSOLE) return {};
     return statusOf(pair, forwarder, session, now, {
       lateTurns: lateTurns,
       worstLateMs: worstLateMs,
@@ -1055,8 +1058,9 @@ export function createController(
     });
   }
 
-  const operatorConsole = createConsole({
+  const consoleHost: ConsoleHost = {
     pair: pair,
+    announced: undefined,
     trace: trace,
     deadlines: deadlines,
     status: status,
@@ -1068,7 +1072,7 @@ export function createController(
     setTrace: function (on: boolean): void {
       traceOn = on;
     },
-  });
+  };
 
   return guardCore(
     {
@@ -1082,7 +1086,9 @@ export function createController(
       serial: serial,
       persisted: persisted,
       tick: ticked,
-      console: operatorConsole,
+      console: function (line, now): string {
+        return answerLine(consoleHost, line, now);
+      },
       status: status,
       settle: settle,
     },

@@ -30,16 +30,12 @@ export const PLACE_OWN_ORDER = -1;
 export const PLACE_HELD = -2;
 /** A server that refused is not asked again sooner. @unit ms */
 export const REFUSED_PAUSE_MS = 2;
-/** Bytes of replies one client may have on their way, as far as its last ones tell. */
-const CLIENT_REPLY_BYTES_MAX = 4 * 1024 * 1024;
 /** Commands a held client may have sent before it is the next one's turn. */
 const TURN_COMMANDS = 16;
 /** As many turns as the held clients have commands for. */
 export const ALL_TURNS = 0x7fffffff;
 /** Rows of its connection before a write that are looked at for reads it may meet. */
 const LOOK_BACK_ROWS = 128;
-/** Fragments of large commands go out while a link holds less than this. @unit bytes */
-const LINK_LOW_BYTES = 128 * 1024;
 
 export function linked(traffic: Traffic, server: number): boolean {
   return traffic.linkOf[server] >= 0;
@@ -96,7 +92,8 @@ export function place(traffic: Traffic, client: ClientSession, row: number, now:
   if (client.open > 0) {
     const server = client.server;
     // Replies as long as its last ones: no more of them at a time than a client is worth.
-    if (client.open * client.replyBytes > CLIENT_REPLY_BYTES_MAX) return PLACE_OWN_ORDER;
+    if (client.open * client.replyBytes > traffic.limits.clientReplyBytesMax)
+      return PLACE_OWN_ORDER;
     if (
       client.epoch !== traffic.epoch ||
       (query ? !mayRead(traffic, server) : server !== traffic.primary)
@@ -237,7 +234,10 @@ export function pumpFragments(traffic: Traffic, server: number, now: number): vo
   const table = traffic.table;
   const state = table.state;
   const rows = traffic.sendingRows[server];
-  while (rows.length > 0 && traffic.ports.backlog(traffic.linkOf[server]) < LINK_LOW_BYTES) {
+  while (
+    rows.length > 0 &&
+    traffic.ports.backlog(traffic.linkOf[server]) < traffic.limits.linkLowBytes
+  ) {
     const row = rows.shift()!;
     if (sendFragment(traffic, row, server)) {
       const client = traffic.clients[table.client[row]]!;

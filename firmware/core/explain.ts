@@ -7,17 +7,10 @@ import { goneText, primaryFailedText } from "./failover.js";
 import { hasOtherDisk, idOf, otherOf, recordText } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { whyNotJoined } from "./rejoin.js";
-import { STATES } from "./role-table.js";
+import { meaningOf } from "./role-table.js";
 import { outOfSync } from "./sync-state.js";
 import { MODE_BOTH, MODE_SOLO, formatHex } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
-
-function meaningOf(pair: Pair): string {
-  for (let i = 0; i < STATES.length; i++) {
-    if (STATES[i].state === pair.state) return STATES[i].means;
-  }
-  return "";
-}
 
 /** One sentence for `status`: why things are as they are. */
 export function whyText(pair: Pair): string {
@@ -101,7 +94,7 @@ export function clientText(pair: Pair): string {
 export function explainPair(pair: Pair): string[] {
   const lines: string[] = [];
   const record = pair.record;
-  lines.push("State: " + pair.state + " - " + meaningOf(pair));
+  lines.push("State: " + pair.state + " - " + meaningOf(pair.state));
   lines.push("Record: " + (record === undefined ? "none" : recordText(pair, record)));
   if (pair.alarm !== "") lines.push("ALARM: " + pair.alarm);
   lines.push("Why: " + pair.because);

@@ -33,6 +33,7 @@ import type { ClientSession } from "./client-session.js";
 import { createClientSession } from "./client-session.js";
 import type { CoreConfig } from "./config.js";
 import { errorBytes } from "./connection-commands.js";
+import { WITH_NATIVE_PORT, WITH_REDIS_PORT } from "./features.js";
 import {
   ALL_TURNS,
   linked,
@@ -301,7 +302,7 @@ export function createForwarder(
     if (count.clients >= config.limits.clientsMax) {
       count.clientsRefused++;
       client.closed = true;
-      if (kind === "redis") {
+      if (WITH_REDIS_PORT && kind === "redis") {
         localSink.length = 0;
         writeError(localSink, "ERR max number of clients reached");
         ports.send(connection, localSink.bytes, 0, localSink.length);
@@ -310,11 +311,11 @@ export function createForwarder(
       return;
     }
     count.clients++;
-    if (kind === "redis") {
+    if (WITH_REDIS_PORT && kind === "redis") {
       client.authenticated = config.clientPassword === undefined;
       client.parser = new RespParser(traffic.respLimits);
       client.parser.authenticated = client.authenticated;
-    } else {
+    } else if (WITH_NATIVE_PORT) {
       client.authenticated = true;
       const front = createNativeFront(nativeHost, client);
       client.front = front;
@@ -333,15 +334,17 @@ export function createForwarder(
     if (client === undefined || client.closed || client.ending !== "") return;
     traffic.currentTime = now;
     client.intakeAt = now;
-    if (client.native) {
+    if (WITH_NATIVE_PORT && client.native) {
       takeFrames(traffic, client, bytes, start, end, now);
       return;
     }
-    if (!client.parser!.feed(bytes, start, end)) {
-      closeClient(traffic, client, "it went on sending while it was not read from", true);
-      return;
+    if (WITH_REDIS_PORT) {
+      if (!client.parser!.feed(bytes, start, end)) {
+        closeClient(traffic, client, "it went on sending while it was not read from", true);
+        return;
+      }
+      takeIntake(traffic, client, now);
     }
-    takeIntake(traffic, client, now);
   }
 
   function clientDrained(connection: number, now: number): void {

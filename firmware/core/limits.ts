@@ -26,6 +26,18 @@ export interface Limits {
   clientOutTotalBytes: number;
   /** Largest value a client may store. @unit bytes */
   valueBytesMax: number;
+  /** What a command may have beside its value. @unit bytes */
+  commandOverheadBytes: number;
+  /** Commands are gathered in chunks of memory of this size. @unit bytes */
+  commandChunkBytes: number;
+  /** One client's waiting commands, beyond which its input is left in the network. @unit bytes */
+  clientWaitingBytesMax: number;
+  /** A client's backlog is looked at after so many reply bytes. @unit bytes */
+  clientOutCheckBytes: number;
+  /** Replies one client may have on their way, as far as its last ones tell. @unit bytes */
+  clientReplyBytesMax: number;
+  /** Fragments of large commands go out while a link holds less than this. @unit bytes */
+  linkLowBytes: number;
   /** Client connections, Redis and native together. */
   clientsMax: number;
 }
@@ -55,6 +67,12 @@ export function defaultLimits(): Limits {
     clientOutHighBytes: 64 * 1024,
     clientOutTotalBytes: 64 * 1024 * 1024,
     valueBytesMax: 1024 * 1024,
+    commandOverheadBytes: 64 * 1024,
+    commandChunkBytes: 16 * 1024,
+    clientWaitingBytesMax: 256 * 1024,
+    clientOutCheckBytes: 16 * 1024,
+    clientReplyBytesMax: 4 * 1024 * 1024,
+    linkLowBytes: 128 * 1024,
     clientsMax: 10000,
   };
 }

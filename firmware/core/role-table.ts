@@ -1,6 +1,7 @@
 /**
  * The controller's states as one table: state x event -> state. docs/states.md is drawn from it by
- * bin/draw-states.mjs, and the root asks nothing else where an event leads.
+ * bin/draw-states.mjs, a board's bundle holds it as bin/board/packed-states.mjs packs it, and the root asks nothing else
+ * where an event leads.
  */
 import { assert } from "./assert.js";
 
@@ -151,6 +152,14 @@ export function nextState(from: PairState, event: RoleEvent): PairState | undefi
     if (row.from === from && row.event === event) return row.to;
   }
   return undefined;
+}
+
+/** What a state means, for people. */
+export function meaningOf(state: PairState): string {
+  for (let i = 0; i < STATES.length; i++) {
+    if (STATES[i].state === state) return STATES[i].means;
+  }
+  return "";
 }
 
 /** Whether clients' commands may be sent to servers in a state. */

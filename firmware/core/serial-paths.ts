@@ -9,6 +9,7 @@
  */
 import { assert } from "./assert.js";
 import type { CoreConfig } from "./config.js";
+import { WITH_SERIAL_LINES } from "./features.js";
 import type { ServerView } from "./information.js";
 import type { ControllerPorts } from "./ports.js";
 import { FRAME_DATAGRAM, HEADER_BYTES, frameOf } from "../../protocol/frame.js";
@@ -117,4 +118,20 @@ export function createSerialPaths(
   open(0);
   open(1);
   return { feed: feed, poll: poll, tell: tell, counts: counts, unsent: unsent };
+}
+
+function nothing(): void {}
+
+function noCounts(): undefined {
+  return undefined;
+}
+
+/** The serial lines, or, in a build without them, lines that bring nothing. */
+export function pathsOf(
+  config: CoreConfig,
+  ports: ControllerPorts,
+  onDatagram: (server: ServerIndex, bytes: Uint8Array, now: number) => void,
+): SerialPaths {
+  if (WITH_SERIAL_LINES) return createSerialPaths(config, ports, onDatagram);
+  return { feed: nothing, poll: nothing, tell: nothing, counts: noCounts, unsent: () => 0 };
 }

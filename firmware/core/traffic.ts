@@ -32,11 +32,7 @@ import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { createTargetServer } from "./target-server.js";
 import type { TargetServer } from "./target-server.js";
 
-/** Commands gathered in one chunk of memory. @unit bytes */
-const CHUNK_BYTES = 16 * 1024;
 const SPARE_CHUNKS_MAX = 64;
-/** What a command may have beside its value. @unit bytes */
-const COMMAND_OVERHEAD_BYTES = 64 * 1024;
 const ARGS_MAX = 1024 * 1024;
 const INLINE_BYTES_MAX = 64 * 1024;
 /** A command's memory in the parser that is kept for the next one. @unit bytes */
@@ -160,7 +156,7 @@ export interface Traffic {
 }
 
 function rowsFor(inFlightMax: number): number {
-  let rows = 64;
+  let rows = 16;
   while (rows < inFlightMax * 4) rows *= 2;
   return rows;
 }
@@ -171,7 +167,7 @@ export function createTraffic(
   events: ForwardEvents,
 ): Traffic {
   const limits = config.limits;
-  const commandBytesMax = limits.valueBytesMax + COMMAND_OVERHEAD_BYTES;
+  const commandBytesMax = limits.valueBytesMax + limits.commandOverheadBytes;
   const table = createInFlight(rowsFor(limits.inFlightMax));
   const clients: (ClientSession | undefined)[] = [];
   const respLimits: RespLimits = {
@@ -204,7 +200,7 @@ export function createTraffic(
     inFlightMax: limits.inFlightMax,
     replyWindow: limits.replyWindowBytes,
     commandBytesMax: commandBytesMax,
-    replyKeptMax: limits.valueBytesMax + COMMAND_OVERHEAD_BYTES,
+    replyKeptMax: limits.valueBytesMax + limits.commandOverheadBytes,
     intakeMax: limits.clientOutTotalBytes,
     intakeOwn: Math.floor((2 * limits.clientOutTotalBytes) / limits.clientsMax),
     rowsKept: limits.clientsMax < table.capacity >> 2 ? limits.clientsMax : table.capacity >> 2,
@@ -217,8 +213,8 @@ export function createTraffic(
     },
     table: table,
     hold: createHoldQueue(),
-    readBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
-    writeBytes: createCommandBytes(CHUNK_BYTES, SPARE_CHUNKS_MAX),
+    readBytes: createCommandBytes(limits.commandChunkBytes, SPARE_CHUNKS_MAX),
+    writeBytes: createCommandBytes(limits.commandChunkBytes, SPARE_CHUNKS_MAX),
     target: createTargetServer(config.balancing),
     order: createPipelineOrder(),
     clients: clients,

@@ -33,6 +33,8 @@ const WRONG: [string, string][] = [
   ["named `of`", "var of=1"],
   ["used above its definition", "f();function f(){}"],
   ["used above its definition", "(()=>{var a=b;const b=1})()"],
+  ["used above its definition", "function f(){if(a){g(n)}const n=1}"],
+  ["used above its definition", "function f(){for(const a of b)g(n);const n=1}"],
   ["a closure made in a loop", "for(let i=0;i<2;i++)f(()=>i)"],
 ];
 
@@ -49,6 +51,11 @@ describe("the lint of a bundle", () => {
           "function g(){return h()}function h(){return`${a}`}g()})()",
       ),
     ).toEqual([]);
+  });
+
+  test("a block may have a name of its own that its function has later", () => {
+    const text = "function f(a){if(a){const n=2;g(n)}for(let n=0;n<2;n++)g(n);const n=1;return n}";
+    expect(lintBundle(text)).toEqual([]);
   });
 
   test("an array's length, but not a sink's", () => {

@@ -12,12 +12,15 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
+import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
 import { RespClient } from "../../bench/resp-client.js";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const AGENT = join(ROOT, "dist", "agent.js");
 const BOARDS = { espruino: "espruino-linux", iotjs: "iotjs-linux" };
 const SERVERS = ["a", "b"] as const;
+/** Flash of the interpreter's Linux builds, the larger of them. @unit bytes */
+const FLASH_BYTES = 512 * 1024;
 
 export type Engine = keyof typeof BOARDS;
 export type ServerId = (typeof SERVERS)[number];
@@ -62,14 +65,13 @@ export class Chip {
   private child: ChildProcess | undefined;
 
   constructor(
-    private readonly engine: Engine,
+    private readonly command: string,
     private readonly dir: string,
-    private readonly bundle: string,
   ) {}
 
   powerOn(): void {
     // The interpreter must not see the end of its input: the pipe stays open.
-    const child = spawn(this.engine, [this.bundle], {
+    const child = spawn(this.command, [], {
       cwd: this.dir,
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -155,10 +157,9 @@ export class ChipPair {
     readonly dir: string,
     readonly redisPort: number,
     readonly localPorts: Record<ServerId, number>,
-    engine: Engine,
-    bundle: string,
+    command: string,
   ) {
-    this.chip = new Chip(engine, join(dir, "chip"), bundle);
+    this.chip = new Chip(command, join(dir, "chip"));
     this.servers = {
       a: new Server("a", join(dir, "a.json")),
       b: new Server("b", join(dir, "b.json")),
@@ -189,9 +190,12 @@ export class ChipPair {
     raw.servers[1]!.udpPort = udpB;
     raw.ports = { redis, native, link, udp: 0 };
     Object.assign(raw, changes);
-    const { text } = await bundleBoard(ROOT, name, parseBoard(raw, name));
-    const bundle = join(dir, "chip", "firmware.js");
-    writeFileSync(bundle, text);
+    const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
+    // The firmware boots from flash, as on a board.
+    writeFileSync(
+      join(dir, "chip", "espruino.flash"),
+      storageImage({ [BOOT_FILE]: stored }, FLASH_BYTES),
+    );
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),
@@ -211,7 +215,7 @@ export class ChipPair {
       );
     write("a", peerA, peerB, udpA, localA);
     write("b", peerB, peerA, udpB, localB);
-    return new ChipPair(dir, redis, { a: localA, b: localB }, engine, bundle);
+    return new ChipPair(dir, redis, { a: localA, b: localB }, engine);
   }
 
   /** A client of the chip's Redis port. */

@@ -1,0 +1,1 @@
+export function packedStates(root: string): Promise<string>;

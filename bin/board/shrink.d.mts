@@ -1,0 +1,7 @@
+export function inlineConstants(text: string): string;
+export function makeLazy(text: string, modules: string[]): string;
+export function numberAssertions(text: string, list: string[]): string;
+export function shrink(
+  named: string,
+  lazyModules: string[],
+): { text: string; assertions: string[] };

@@ -1,0 +1,34 @@
+/**
+ * An image of Espruino's Storage: files one after the other, each behind its head, in erased flash.
+ *
+ *     [ size u32 · name, 28 bytes padded with 0 ] [ content, padded to whole words ] ...  0xff
+ *
+ * The interpreter's Linux builds keep it in the file `espruino.flash` of their working directory.
+ */
+
+/** @unit bytes */
+export const HEAD_BYTES = 32;
+const NAME_BYTES = 28;
+/** The file that is run at boot. */
+export const BOOT_FILE = ".bootcde";
+
+/** @unit bytes that a file takes */
+export function roomOf(contentBytes) {
+  return HEAD_BYTES + ((contentBytes + 3) & ~3);
+}
+
+/** @param files name to content @param totalBytes size of the flash */
+export function storageImage(files, totalBytes) {
+  const image = Buffer.alloc(totalBytes, 0xff);
+  let at = 0;
+  for (const [name, content] of Object.entries(files)) {
+    if (name.length > NAME_BYTES) throw new Error(`a name in Storage has ${NAME_BYTES} characters`);
+    if (at + roomOf(content.length) > totalBytes) throw new Error("the Storage is full");
+    image.writeUInt32LE(content.length, at);
+    image.fill(0, at + 4, at + HEAD_BYTES);
+    image.write(name, at + 4, "latin1");
+    content.copy(image, at + HEAD_BYTES);
+    at += roomOf(content.length);
+  }
+  return image;
+}

@@ -1,0 +1,1 @@
+export function tokenise(text: string): Buffer;

@@ -1,0 +1,15 @@
+/**
+ * Which parts of the controller this build carries. All, on Node; a board's build (bin/board/bundle.mjs) puts the values
+ * of its board configuration here, and what is switched off is not in the bundle at all.
+ */
+
+/** Plain Redis clients: the RESP parser, the connection commands, MULTI. */
+export const WITH_REDIS_PORT: boolean = true;
+/** Clients that speak frames. */
+export const WITH_NATIVE_PORT: boolean = true;
+/** Polls and records on serial lines to the servers. */
+export const WITH_SERIAL_LINES: boolean = true;
+/** The console's longer answers: `explain`, `config`, `status json`, and what each command means. */
+export const WITH_FULL_CONSOLE: boolean = true;
+/** Limits are checked at boot. A board's are checked when its firmware is built, and cannot change after that. */
+export const WITH_LIMITS_CHECK: boolean = true;
