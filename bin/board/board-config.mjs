@@ -48,6 +48,7 @@ const LIMITS = [
   "clientOutHighBytes",
   "clientOutTotalBytes",
   "valueBytesMax",
+  "commandRowsMin",
   "commandOverheadBytes",
   "commandChunkBytes",
   "clientWaitingBytesMax",

@@ -26,6 +26,8 @@ export interface Limits {
   clientOutTotalBytes: number;
   /** Largest value a client may store. @unit bytes */
   valueBytesMax: number;
+  /** Commands the controller can hold at least; a power of two. The table has room for four times inFlightMax. */
+  commandRowsMin: number;
   /** What a command may have beside its value. @unit bytes */
   commandOverheadBytes: number;
   /** Commands are gathered in chunks of memory of this size. @unit bytes */
@@ -67,6 +69,7 @@ export function defaultLimits(): Limits {
     clientOutHighBytes: 64 * 1024,
     clientOutTotalBytes: 64 * 1024 * 1024,
     valueBytesMax: 1024 * 1024,
+    commandRowsMin: 64,
     commandOverheadBytes: 64 * 1024,
     commandChunkBytes: 16 * 1024,
     clientWaitingBytesMax: 256 * 1024,

@@ -155,8 +155,8 @@ export interface Traffic {
   count: ForwardCounters;
 }
 
-function rowsFor(inFlightMax: number): number {
-  let rows = 16;
+function rowsFor(inFlightMax: number, rowsMin: number): number {
+  let rows = rowsMin;
   while (rows < inFlightMax * 4) rows *= 2;
   return rows;
 }
@@ -168,7 +168,7 @@ export function createTraffic(
 ): Traffic {
   const limits = config.limits;
   const commandBytesMax = limits.valueBytesMax + limits.commandOverheadBytes;
-  const table = createInFlight(rowsFor(limits.inFlightMax));
+  const table = createInFlight(rowsFor(limits.inFlightMax, limits.commandRowsMin));
   const clients: (ClientSession | undefined)[] = [];
   const respLimits: RespLimits = {
     argsMax: ARGS_MAX,
