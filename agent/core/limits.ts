@@ -72,7 +72,10 @@ export interface AgentLimits {
   setAsideBytesMax: number;
 
   sessionsMax: number;
-  /** Replies kept for the controller's session, and for each other. */
+  /**
+   * Replies kept for the session of the controller, and for each other. The former is twice what it may have in flight: writes that are
+   * asked again after a role change come mixed with new ones, and these must not push out what a late one was answered.
+   */
   controllerWindow: number;
   clientWindow: number;
   /** Longest reply kept for a retry. @unit bytes */
@@ -167,7 +170,7 @@ export const DEFAULT_LIMITS: AgentLimits = {
   setAsideBytesMax: 16 * MB,
 
   sessionsMax: 1024,
-  controllerWindow: 4096,
+  controllerWindow: 8192,
   clientWindow: 64,
   keptReplyBytesMax: 1024,
   sessionBytesMax: MB,
