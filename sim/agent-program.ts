@@ -4,15 +4,21 @@ import { createKeyspace } from "../agent/commands/keyspace.js";
 import { createAgent } from "../agent/core/agent.js";
 import type { AgentConfig } from "../agent/core/config.js";
 import type { AgentCore, AgentPorts, LinkKind } from "../agent/core/ports.js";
+import { FRAME_DATAGRAM, FRAME_SEALED, HEADER_BYTES, frameOf } from "../protocol/frame.js";
+import { SIDE_CONTROLLER, SIDE_OTHER, SerialDecoder, encodeSerial } from "../protocol/serial.js";
 import { cheapHmac } from "./cheap-hmac.js";
+import { crc32 } from "./crc32.js";
 import { show } from "./controller-program.js";
 import type { Disk } from "./world/disk.js";
 import type { Machine, Program } from "./world/machine.js";
 import type { Network } from "./world/network.js";
 import type { Random } from "./world/random.js";
+import type { SerialLine } from "./world/serial-line.js";
 
 export class AgentProgram implements Program {
   readonly core: AgentCore;
+  private readonly decoder: SerialDecoder;
+  private seq = 0;
 
   constructor(
     private readonly machine: Machine,
@@ -23,7 +29,15 @@ export class AgentProgram implements Program {
     random: Random,
     onFatal: (reason: string) => void,
     wallClockMs: () => number,
+    private readonly line: SerialLine | undefined,
+    onNote: (event: string, details: object | undefined) => void,
   ) {
+    this.decoder = new SerialDecoder(SIDE_CONTROLLER, crc32, (bytes, start, end) => {
+      const payload = bytes.slice(start + HEADER_BYTES, end);
+      const type = bytes[start]! & 15;
+      if (type === FRAME_DATAGRAM) this.core.onPoll(this.line, payload, machine.localNow());
+      else if (type === FRAME_SEALED) this.core.onSealed(payload, machine.localNow());
+    });
     const incarnation = machine.incarnation;
     const world = machine.world;
     const store = disk.mount(machine);
@@ -38,7 +52,10 @@ export class AgentProgram implements Program {
           kind === "controller" ? targets.controller : targets.peer,
           kind === "controller" ? "server" : "peer",
         ),
-      datagram: (from, bytes) => network.datagram(machine, from as Machine, bytes),
+      datagram: (from, bytes) => {
+        if (from === this.line && this.line !== undefined) this.answerByLine(bytes);
+        else network.datagram(machine, from as Machine, bytes);
+      },
       hmac: cheapHmac,
       random: (count) => random.bytes(count),
       setAside: (name, bytes) => {
@@ -56,6 +73,8 @@ export class AgentProgram implements Program {
         if (details !== undefined && world.trace.readable) {
           world.trace.detail(world.now, machine.name, () => `     ${show(details)}`);
         }
+        world.cover(`server ${event}`);
+        onNote(event, details);
       },
       fatal: (reason) => {
         if (machine.incarnation === incarnation) onFatal(reason);
@@ -71,6 +90,18 @@ export class AgentProgram implements Program {
       ports,
     );
     this.core.start(machine.localNow());
+  }
+
+  /** Bytes of the serial line. */
+  onSerial(bytes: Uint8Array): void {
+    this.decoder.feed(bytes, 0, bytes.length);
+  }
+
+  private answerByLine(datagram: Uint8Array): void {
+    const frame = frameOf(FRAME_DATAGRAM, 0, 0, datagram);
+    const { form } = this.decoder;
+    const bytes = encodeSerial(form, SIDE_OTHER, this.seq, frame, 0, frame.length, crc32);
+    if (this.line!.send(1, bytes)) this.seq = (this.seq + 1) & 255;
   }
 
   onOpen(handle: number, port: string, accepted: boolean): void {

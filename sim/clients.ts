@@ -103,6 +103,10 @@ export interface ClientWorld {
   nextValue(): string;
   /** The key that is appended to now; it changes when it has grown long. */
   appendKey(): string;
+  /** The key that goes by this name now; after a loss that was accepted it is another. */
+  current(name: string): string;
+  /** A server's own port has answered a command. */
+  localReply(via: "a" | "b", kind: string, ok: boolean): void;
   appended(): void;
   /** Something that can be judged at once. */
   anomaly(promise: string, what: string): void;
@@ -229,6 +233,8 @@ export class Client {
     const history = this.world.history;
     const error =
       reply.type === "array" ? firstError(reply) : reply.type === "error" ? reply.text : undefined;
+    const { via } = this.style;
+    if (via !== "controller") this.world.localReply(via, operation.kind, error === undefined);
     if (error !== undefined) {
       if (error.startsWith("OUTCOMEUNKNOWN")) {
         history.loseTrack(operation);
@@ -338,7 +344,7 @@ export class Client {
 
   private keyCommand(name: string): string {
     const random = this.random;
-    const key = name === "l" ? this.world.appendKey() : name;
+    const key = name === "l" ? this.world.appendKey() : this.world.current(name);
     const reads = random.chance(this.style.readShare);
     switch (key[0]) {
       case "c":
@@ -401,24 +407,26 @@ export class Client {
 
   /** Two keys that are only ever set together: one register, and torn when they differ. */
   private pairCommand(): string {
+    const p = this.world.current("p");
+    const [p1, p2] = [`p1${p.slice(1)}`, `p2${p.slice(1)}`];
     if (this.random.chance(this.style.readShare)) {
-      this.invoke("get", "p", "");
-      return encodeCommand(["MGET", "p1", "p2"]);
+      this.invoke("get", p, "");
+      return encodeCommand(["MGET", p1, p2]);
     }
     const value = this.world.nextValue();
     if (this.random.chance(0.5)) {
-      this.invoke("set", "p", value);
-      return encodeCommand(["MSET", "p1", value, "p2", value]);
+      this.invoke("set", p, value);
+      return encodeCommand(["MSET", p1, value, p2, value]);
     }
     // OK, QUEUED and QUEUED are answered at once or with an error; EXEC decides.
     const judge = (reply: Reply): string | undefined =>
       reply.type === "simple" || reply.type === "error" ? undefined : "MULTI was answered";
     for (let i = 0; i < 3; i++) this.expected.push({ operation: undefined, judge });
-    this.invoke("set", "p", value);
+    this.invoke("set", p, value);
     return (
       encodeCommand(["MULTI"]) +
-      encodeCommand(["SET", "p1", value]) +
-      encodeCommand(["SET", "p2", value]) +
+      encodeCommand(["SET", p1, value]) +
+      encodeCommand(["SET", p2, value]) +
       encodeCommand(["EXEC"])
     );
   }
@@ -428,8 +436,8 @@ export class Client {
     if (!this.connected || this.end === undefined) return undefined;
     const operation = this.invoke("get", key, "");
     const words =
-      key === "p"
-        ? ["MGET", "p1", "p2"]
+      key[0] === "p"
+        ? ["MGET", `p1${key.slice(1)}`, `p2${key.slice(1)}`]
         : key[0] === "h"
           ? ["HGET", ...key.split(".")]
           : ["GET", key];

@@ -2,24 +2,32 @@
 import type { ConnectionKind, ControllerCore } from "../firmware/core/core.js";
 import type { CoreConfig } from "../firmware/core/config.js";
 import { createController } from "../firmware/core/controller.js";
+import { nextState } from "../firmware/core/role-table.js";
+import type { PairState, RoleEvent } from "../firmware/core/role-table.js";
 import { createForwarder } from "../firmware/core/forward.js";
+import type { ForwardCounters } from "../firmware/core/traffic.js";
 import type { ControllerPorts } from "../firmware/core/ports.js";
 import { cheapHmac } from "./cheap-hmac.js";
+import { crc32 } from "./crc32.js";
+import { transitionKey } from "./coverage.js";
 import type { Flash } from "./world/flash.js";
 import type { Machine, Program } from "./world/machine.js";
 import type { Network } from "./world/network.js";
+import type { SerialLine } from "./world/serial-line.js";
 
 export class ControllerProgram implements Program {
   readonly core: ControllerCore;
+  private state = "off";
 
   constructor(
     private readonly machine: Machine,
     network: Network,
     servers: Machine[],
+    lines: readonly (SerialLine | undefined)[],
     private readonly flash: Flash,
     config: CoreConfig,
     onReset: (reason: string) => void,
-    onNote: (event: string) => void,
+    private readonly onEvent: (event: string) => void,
   ) {
     const incarnation = machine.incarnation;
     const ports: ControllerPorts = {
@@ -36,6 +44,8 @@ export class ControllerProgram implements Program {
           }),
         ),
       hmac: cheapHmac,
+      serial: (server, bytes) => lines[server]?.send(0, bytes) ?? false,
+      crc32,
       note: (level, event, details) => {
         machine.world.trace.line(machine.world.now, machine.name, `${level} ${event}`);
         if (details !== undefined && machine.world.trace.readable) {
@@ -45,7 +55,7 @@ export class ControllerProgram implements Program {
             () => `     ${show(details)}`,
           );
         }
-        onNote(event);
+        this.count(event, details);
       },
       reset: (reason) => {
         if (machine.incarnation === incarnation) onReset(reason);
@@ -85,7 +95,40 @@ export class ControllerProgram implements Program {
     return this.core.tick(this.machine.localNow());
   }
 
+  /** Bytes of a server's serial line. */
+  onSerial(server: 0 | 1, bytes: Uint8Array): void {
+    this.core.onSerial(server, bytes, 0, bytes.length, this.machine.localNow());
+  }
+
+  /** A note of a change of state has the event's name and begins with the new state. */
+  private count(event: string, details: object | undefined): void {
+    const { world } = this.machine;
+    world.cover(`controller ${event}`);
+    this.onEvent(event);
+    const text = (details as { text?: string } | undefined)?.text ?? "";
+    const next = nextState(this.state as PairState, event as RoleEvent);
+    if (next === undefined || !text.startsWith(`${next}: `)) return;
+    world.cover(transitionKey(this.state, event));
+    this.state = next;
+  }
+
+  /** What the process that ends has counted. */
+  coverCounters(): void {
+    const { world } = this.machine;
+    const status = this.core.status(this.machine.localNow()) as {
+      counters: ForwardCounters;
+      servers: { inFlight: number }[];
+    };
+    world.cover("replies dropped", status.counters.dropped);
+    world.cover("asked again", status.counters.askedAgain);
+    world.cover("told outcome unknown", status.counters.outcomeUnknown);
+    if (status.servers.some((server) => server.inFlight > 0)) {
+      world.cover("gone with commands open");
+    }
+  }
+
   onGone(): void {
+    this.coverCounters();
     this.flash.crash();
   }
 }

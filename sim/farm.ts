@@ -1,5 +1,7 @@
 /** Runs many seeds on worker threads. */
+import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
+import type { SeedOrder } from "./worker.js";
 import type { RunResult } from "./run.js";
 
 export interface FarmOptions {
@@ -10,13 +12,22 @@ export interface FarmOptions {
   workers: number;
   /** See RunOptions. */
   safetyOnly?: boolean;
+  swarm?: boolean;
   onResult: (result: RunResult) => void;
   /** Asked before each seed is handed out. */
   stop: () => boolean;
 }
 
+/** Seeds a worker has been given: one under way, one that waits, so that it need not wait for the next. */
+const ORDERS_MAX = 2;
+/** Most of what a seed makes is garbage at its end; a small nursery would have it copied about. @unit MB */
+const NURSERY_MB = 96;
+
 /** Resolves when every seed that was handed out has its result. */
 export function runFarm(options: FarmOptions): Promise<void> {
+  // Much of the code runs a few times a seed: it is worth compiling at once.
+  setFlagsFromString("--always-sparkplug");
+  setFlagsFromString("--no-lazy-feedback-allocation");
   return new Promise((resolve, reject) => {
     let next = options.firstSeed;
     const last = options.firstSeed + options.count;
@@ -33,10 +44,18 @@ export function runFarm(options: FarmOptions): Promise<void> {
         return;
       }
       open++;
-      worker.postMessage({ seed: next++, safetyOnly: options.safetyOnly === true });
+      const order: SeedOrder = {
+        seed: next++,
+        safetyOnly: options.safetyOnly === true,
+        swarm: options.swarm === true,
+      };
+      worker.postMessage(order);
     };
     for (let i = 0; i < Math.min(options.workers, options.count); i++) {
-      const worker = new Worker(options.bundlePath, { execArgv: ["--enable-source-maps"] });
+      const worker = new Worker(options.bundlePath, {
+        execArgv: ["--enable-source-maps"],
+        resourceLimits: { maxYoungGenerationSizeMb: NURSERY_MB },
+      });
       workers.push(worker);
       worker.on("message", (result: RunResult) => {
         open--;
@@ -44,51 +63,12 @@ export function runFarm(options: FarmOptions): Promise<void> {
         feed(worker);
       });
       worker.on("error", (error: Error) => finish(error));
-      feed(worker);
+      for (let orders = 0; orders < ORDERS_MAX; orders++) feed(worker);
     }
   });
 }
 
-/** Adds up what many runs did. */
-export class Totals {
-  seeds = 0;
-  virtualMs = 0;
-  failovers = 0;
-  records = 0;
-  acknowledgedWrites = 0;
-  reads = 0;
-  standbyReads = 0;
-  unknown = 0;
-  failed = 0;
-  events = 0;
-  waited = 0;
-  readonly faults = new Map<string, number>();
-  readonly failures: RunResult[] = [];
-
-  add(result: RunResult): void {
-    this.seeds++;
-    this.virtualMs += result.virtualMs;
-    this.failovers += result.failovers;
-    this.records += result.records;
-    this.acknowledgedWrites += result.acknowledgedWrites;
-    this.reads += result.reads;
-    this.standbyReads += result.standbyReads;
-    this.unknown += result.unknown;
-    this.failed += result.failed;
-    this.events += result.events;
-    if (result.waited !== "") this.waited++;
-    for (const [kind, count] of Object.entries(result.faults)) {
-      this.faults.set(kind, (this.faults.get(kind) ?? 0) + count);
-    }
-    if (result.violation !== undefined) this.failures.push(result);
-  }
-
-  faultLine(): string {
-    return [...this.faults].map(([kind, count]) => `${kind} ${count}`).join(", ");
-  }
-}
-
 /** The command that shows a failing seed again. */
-export function replayCommand(seed: number): string {
-  return `npm run sim -- --seed ${seed} --timeline`;
+export function replayCommand(seed: number, swarm = false): string {
+  return `npm run sim -- --seed ${seed}${swarm ? " --swarm" : ""} --trace --timeline out.svg`;
 }

@@ -107,6 +107,31 @@ export class History {
     this.unknown++;
   }
 
+  /**
+   * The history without what a force that loses data has put beyond judgement.
+   *
+   * @param closedAt when the keys of each generation (the number after "+", none for the first) were given up; the list
+   * of appends that was in use then counts with them. @unit ms
+   */
+  closed(closedAt: readonly number[]): History {
+    if (closedAt.length === 0) return this;
+    const out = new History();
+    for (const operation of this.operations) {
+      const end = closedAt[generationOf(operation, closedAt)] ?? Infinity;
+      if (operation.returned < end || end === Infinity) out.operations.push(operation);
+      else if (operation.invoked < end && isWrite(operation) && operation.outcome !== FAILED) {
+        // It may have been done before the loss, and been seen.
+        out.operations.push({
+          ...operation,
+          outcome: UNKNOWN,
+          returned: Infinity,
+          result: undefined,
+        });
+      }
+    }
+    return out;
+  }
+
   /** Operations by key, in order of invocation; those that surely did nothing are left out. */
   byKey(): Map<string, Operation[]> {
     const out = new Map<string, Operation[]>();
@@ -119,6 +144,13 @@ export class History {
     }
     return out;
   }
+}
+
+function generationOf(operation: Operation, closedAt: readonly number[]): number {
+  if (operation.key[0] !== "l") return Number(operation.key.split("+")[1] ?? 0);
+  let generation = 0;
+  while (generation < closedAt.length && operation.invoked >= closedAt[generation]!) generation++;
+  return generation;
 }
 
 export function isWrite(operation: Operation): boolean {

@@ -18,9 +18,10 @@ import {
   FRAME_REPLY,
   HEADER_BYTES,
   OUTCOME_ANSWER,
+  OUTCOME_REFUSED,
   OUTCOME_MASK,
 } from "../protocol/frame.js";
-import { MODE_SOLO } from "../protocol/record.js";
+import { MODE_BOTH, MODE_SOLO } from "../protocol/record.js";
 import type { RoleRecord } from "../protocol/record.js";
 import type { End } from "./world/network.js";
 
@@ -68,11 +69,25 @@ export interface LinkTapWorld {
   violate(promise: string, what: string): void;
 }
 
+/** What went by, for the table of what was reached. */
+export interface LinkCounts {
+  refused: number;
+  changesInBoth: number;
+  changesInSolo: number;
+  primaryReadsInBoth: number;
+}
+
 export class LinkTap {
   /** Replies to reads by server, in epochs of mode both and solo: reads really go to both. */
   readonly readsBy = [0, 0];
   readonly standbyReads = [0, 0];
   changes = 0;
+  readonly counts: LinkCounts = {
+    refused: 0,
+    changesInBoth: 0,
+    changesInSolo: 0,
+    primaryReadsInBoth: 0,
+  };
   /** Commands sent to each side, as the flash names them at that moment. */
   toPrimary = 0;
   toStandby = 0;
@@ -100,6 +115,11 @@ export class LinkTap {
         else if (type === FRAME_REPLY) this.onReply(link, flags, id);
       });
     }
+  }
+
+  /** Epochs from before a loss that was accepted may come again. */
+  closeBooks(): void {
+    this.changesBy.clear();
   }
 
   private link(serverEnd: End, server: number): Link {
@@ -145,6 +165,7 @@ export class LinkTap {
   }
 
   private onReply(link: Link, flags: number, id: number): void {
+    if ((flags & OUTCOME_MASK) === OUTCOME_REFUSED) this.counts.refused++;
     if ((flags & OUTCOME_MASK) !== OUTCOME_ANSWER) return;
     const kind = link.classes.get(id);
     if (kind === undefined) return;
@@ -153,6 +174,9 @@ export class LinkTap {
     const name = link.server === 0 ? "a" : "b";
     if (kind === CLASS_QUERY) {
       this.readsBy[link.server]!++;
+      if (current?.mode === MODE_BOTH && current.primary === link.server) {
+        this.counts.primaryReadsInBoth++;
+      }
       if (current !== undefined && current.primary !== link.server) {
         this.standbyReads[link.server]!++;
         if (current.mode === MODE_SOLO) {
@@ -165,6 +189,8 @@ export class LinkTap {
       return;
     }
     this.changes++;
+    if (current?.mode === MODE_BOTH) this.counts.changesInBoth++;
+    else if (current !== undefined) this.counts.changesInSolo++;
     const other = this.changesBy.get(link.epoch);
     if (other !== undefined && other !== link.server) {
       this.world.violate(PROMISE, `both servers answered changes in epoch ${link.epoch}`);

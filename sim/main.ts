@@ -1,23 +1,71 @@
 /**
- * npm run sim -- [--seed N] [--runs N] [--minutes N] [--workers N] [--timeline] [--shrink] [--mutation NAME]
- * npm run sim -- --mutations
+ * The simulator's command line: `npm run sim -- --help` says what it takes.
  *
- * With --seed alone: runs that seed and says what happened. With --runs or --minutes: runs seeds from
- * --seed (default 1) on, with a live line, and shows the first failure's trace. --mutations breaks every rule of the list in
- * turn and prints which promise of safety showed it, in which seed.
+ * With --seed alone: runs that seed and says what happened. With --runs or --minutes: runs seeds from --seed (default 1)
+ * on, with a live line, and shows the first failure's trace.
  */
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.js";
-import { replayCommand, runFarm, Totals } from "./farm.js";
+import { coverageTable } from "./coverage.js";
+import { replayCommand, runFarm } from "./farm.js";
 import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
+import { runSlices, sumSlices } from "./slices.js";
+import { drawTimeline } from "./timeline.js";
+import { Totals } from "./totals.js";
+
+const HELP = `npm run sim -- [options]
+  --seed N           the first seed; alone: that one, and what happened in it
+  --runs N           so many seeds (200 when nothing else is said)
+  --minutes N        seeds for so long
+  --workers N        threads (2)
+  --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
+  --coverage         prints how often each transition and each rule was reached
+  --trace            prints every line of a seed's trace
+  --timeline F.svg   draws a seed: one lane a machine, messages as arrows, roles as colours, the violation marked
+  --shrink           leaves faults out of a failing seed as long as the same promise still breaks
+  --slices DIR       runs in slices; each leaves a file there, and is not run again
+  --slice-size N     seeds of a slice (10000)
+  --sum DIR          adds up the slices of a directory
+  --mutations        breaks every rule of the list in turn: which promise of safety shows it, in which seed
+  --uncaught         the same for the list of those that nothing has shown yet
+  --mutation NAME    runs with this rule broken`;
 
 const TRACE_LINES = 120;
 /** So many failures are enough to look at. */
 const FAILURES_MAX = 20;
+
+const { values } = parseArgs({
+  options: {
+    help: { type: "boolean", default: false },
+    seed: { type: "string" },
+    runs: { type: "string" },
+    minutes: { type: "string" },
+    workers: { type: "string", default: "2" },
+    swarm: { type: "boolean", default: false },
+    coverage: { type: "boolean", default: false },
+    trace: { type: "boolean", default: false },
+    timeline: { type: "string" },
+    shrink: { type: "boolean", default: false },
+    slices: { type: "string" },
+    "slice-size": { type: "string", default: "10000" },
+    sum: { type: "string" },
+    mutation: { type: "string" },
+    mutations: { type: "boolean", default: false },
+    uncaught: { type: "boolean", default: false },
+  },
+});
+
+const seed = Number(values.seed ?? 1);
+const workers = Number(values.workers);
+const { swarm } = values;
+const minutes = values.minutes === undefined ? Infinity : Number(values.minutes);
+const runs =
+  values.runs === undefined ? (values.minutes === undefined ? 200 : Infinity) : Number(values.runs);
 
 function showRun(result: RunResult, all: boolean): void {
   const lines = all ? result.lines : result.lines.slice(-TRACE_LINES);
@@ -30,61 +78,45 @@ function showRun(result: RunResult, all: boolean): void {
   );
   if (result.violation !== undefined) {
     console.log(`VIOLATION of ${result.violation.promise}: ${result.violation.what}`);
-    console.log(`replay: ${replayCommand(result.seed)}`);
+    console.log(`replay: ${replayCommand(result.seed, swarm)}`);
   }
 }
 
-function progressLine(totals: Totals, startedAt: number): string {
-  const seconds = (performance.now() - startedAt) / 1000;
-  return (
-    `${totals.seeds} seeds, ${(totals.virtualMs / 3.6e6).toFixed(2)} virtual hours ` +
-    `(${(totals.virtualMs / 1000 / seconds).toFixed(0)} x), ${totals.failovers} failovers, ` +
-    `${totals.acknowledgedWrites} acknowledged writes and ${totals.reads} reads checked ` +
-    `(${totals.standbyReads} from the standby), ${totals.waited} waiting, ${totals.failures.length} failures`
-  );
-}
-
-async function many(
-  firstSeed: number,
-  count: number,
-  minutes: number,
-  workers: number,
-  mutationName: string | undefined,
-): Promise<number> {
-  const mutation = MUTATIONS.concat(UNCAUGHT).find((m) => m.name === mutationName);
-  if (mutationName !== undefined && mutation === undefined) {
-    console.error(
-      `no mutation "${mutationName}"; there are: ${MUTATIONS.map((m) => m.name).join(", ")}`,
-    );
+async function many(): Promise<number> {
+  const mutation = MUTATIONS.concat(UNCAUGHT).find((m) => m.name === values.mutation);
+  if (values.mutation !== undefined && mutation === undefined) {
+    const names = MUTATIONS.concat(UNCAUGHT).map((m) => m.name);
+    console.error(`no mutation "${values.mutation}"; there are: ${names.join(", ")}`);
     return 2;
   }
   const bundle = await buildBundle(mutation);
   const totals = new Totals();
   const startedAt = performance.now();
   const live = process.stdout.isTTY;
+  const clear = live ? "\r\x1b[K" : "";
+  const seconds = (): number => (performance.now() - startedAt) / 1000;
   let shownAt = 0;
   try {
     await runFarm({
       bundlePath: bundle.path,
-      firstSeed,
-      count,
+      firstSeed: seed,
+      count: runs,
       workers,
+      swarm,
       stop: () =>
-        performance.now() - startedAt > minutes * 60000 ||
+        seconds() > minutes * 60 ||
         totals.failures.length >= FAILURES_MAX ||
         (mutation !== undefined && totals.failures.length > 0),
       onResult(result) {
         totals.add(result);
         if (result.violation !== undefined) {
           const first = result.violation.what.split("\n")[0]!;
-          console.log(
-            `${live ? "\r\x1b[K" : ""}seed ${result.seed}: ${result.violation.promise}: ${first}`,
-          );
+          console.log(`${clear}seed ${result.seed}: ${result.violation.promise}: ${first}`);
         }
         if (performance.now() - shownAt > (live ? 200 : 10000)) {
           shownAt = performance.now();
-          const line = progressLine(totals, startedAt);
-          if (live) process.stdout.write(`\r\x1b[K${line}`);
+          const line = totals.progressLine(seconds());
+          if (live) process.stdout.write(clear + line);
           else console.log(line);
         }
       },
@@ -92,55 +124,67 @@ async function many(
   } finally {
     bundle.remove();
   }
-  console.log(`${live ? "\r\x1b[K" : ""}${progressLine(totals, startedAt)}`);
+  console.log(clear + totals.progressLine(seconds()));
   console.log(`faults: ${totals.faultLine()}`);
+  if (values.coverage) console.log(coverageTable(totals.covered));
   const failure = totals.failures.sort((x, y) => x.seed - y.seed)[0];
   if (failure === undefined) return 0;
-  if (mutation === undefined) showRun(runSeed(failure.seed, { readable: true }), false);
+  if (mutation === undefined) showRun(runSeed(failure.seed, { readable: true, swarm }), false);
   return 1;
 }
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string" },
-    runs: { type: "string" },
-    minutes: { type: "string" },
-    workers: { type: "string", default: "2" },
-    timeline: { type: "boolean", default: false },
-    shrink: { type: "boolean", default: false },
-    mutation: { type: "string" },
-    mutations: { type: "boolean", default: false },
-  },
-});
-
-const seed = Number(values.seed ?? 1);
-if (values.mutations) {
-  console.log(TABLE_HEAD);
-  for (const mutation of MUTATIONS) {
-    const caught = await tryMutation(mutation, Number(values.workers));
-    console.log(tableRow(caught));
-    if (caught.failure === undefined) process.exitCode = 1;
-  }
-} else if (values.shrink) {
-  const first = runSeed(seed);
-  if (first.violation === undefined) {
-    showRun(first, false);
+function one(): number {
+  const drawing = values.timeline !== undefined;
+  let result: RunResult;
+  if (values.shrink) {
+    const first = runSeed(seed, { swarm });
+    if (first.violation === undefined) {
+      showRun(first, false);
+      return 0;
+    }
+    const shrunk = shrink(seed, first.violation.promise, 300, swarm);
+    result = shrunk.result;
+    showRun(result, values.trace);
+    console.log(
+      `${shrunk.kept.length} of ${shrunk.of} faults are enough: ${shrunk.faults.join("; ")}`,
+    );
   } else {
-    const shrunk = shrink(seed, first.violation.promise, 300);
-    showRun(shrunk.result, values.timeline);
-    console.log(`${shrunk.kept.length} of ${shrunk.of} faults are enough`);
+    result = runSeed(seed, { readable: values.trace || drawing, swarm });
+    showRun(result, values.trace);
   }
-} else if (values.runs !== undefined || values.minutes !== undefined || values.seed === undefined) {
-  const count =
-    values.runs === undefined
-      ? values.minutes === undefined
-        ? 200
-        : Infinity
-      : Number(values.runs);
-  const minutes = values.minutes === undefined ? Infinity : Number(values.minutes);
-  process.exitCode = await many(seed, count, minutes, Number(values.workers), values.mutation);
-} else {
-  const result = runSeed(seed, { readable: values.timeline });
-  showRun(result, values.timeline);
-  process.exitCode = result.violation === undefined ? 0 : 1;
+  if (drawing) writeFileSync(values.timeline!, drawTimeline(result));
+  return result.violation === undefined ? 0 : 1;
 }
+
+async function table(): Promise<number> {
+  let missed = 0;
+  console.log(TABLE_HEAD);
+  for (const mutation of values.uncaught ? UNCAUGHT : MUTATIONS) {
+    const caught = await tryMutation(mutation, workers);
+    console.log(tableRow(caught));
+    if (caught.failure === undefined) missed++;
+  }
+  return missed === 0 ? 0 : 1;
+}
+
+async function slices(directory: string): Promise<number> {
+  const sound = await runSlices({
+    directory,
+    firstSeed: seed,
+    count: runs,
+    sliceSeeds: Number(values["slice-size"]),
+    minutes,
+    workers,
+    swarm,
+    say: (line) => console.log(line),
+  });
+  return sound ? 0 : 1;
+}
+
+if (values.help) console.log(HELP);
+else if (values.sum !== undefined) console.log(sumSlices(values.sum));
+else if (values.slices !== undefined) process.exitCode = await slices(values.slices);
+else if (values.mutations || values.uncaught) process.exitCode = await table();
+else if (values.seed !== undefined && values.runs === undefined && values.minutes === undefined) {
+  process.exitCode = one();
+} else process.exitCode = await many();

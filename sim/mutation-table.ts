@@ -1,6 +1,7 @@
 /** Runs the mutations and says by which promise, in which seed, each was caught. */
 import { buildBundle } from "./bundle.js";
-import { runFarm, Totals } from "./farm.js";
+import { runFarm } from "./farm.js";
+import { Totals } from "./totals.js";
 import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
 

@@ -231,11 +231,27 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
     again(times);
   },
 
+  /** The controller's own cable is out: the serial lines are all it has, then only one of them. */
+  ownCable(pair, fault) {
+    pair.blockPair(CONTROLLER, 0, fault.forMs);
+    pair.soon(0, fault.strength * 100, () => pair.blockPair(CONTROLLER, 1, fault.forMs));
+  },
+
+  /** Only the primary is out of the controller's network: its line still answers, or it does not. */
+  farPrimary(pair, fault) {
+    const primary = primaryOf(pair);
+    pair.burst("controller", 600);
+    if (fault.strength < 0.3) pair.command("switchover");
+    pair.blockPair(CONTROLLER, primary, 250 + fault.forMs);
+    if (fault.strength > 0.7) pair.soon(20, 400, () => pair.blockPeers(100 + fault.forMs));
+    else if (fault.strength > 0.5) pair.soon(150, 400, () => pair.hangFor(1 - primary, 300));
+  },
+
   /** The lights go out, for everyone; they come back in any order. */
   blackOut(pair, fault) {
     for (const index of [0, 1, 2]) {
       pair.soon(0, fault.strength * 30, () => {
-        pair.machines[index]!.powerOff("the lights go out");
+        if (!pair.losePower(index, "the lights go out")) return;
         pair.startAgain(index, pair.faultRandom.spread(5, 200 + fault.forMs));
       });
     }

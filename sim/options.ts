@@ -39,6 +39,8 @@ export const FAULT_KINDS = [
   "force",
   "hush",
   "burst",
+  "serialCut",
+  "serialNoise",
   // Short scripts, for moments that chance alone seldom finds (nemesis.ts).
   "stumble",
   "soloReboot",
@@ -56,6 +58,11 @@ export const FAULT_KINDS = [
   "joinerReplaced",
   "brownOut",
   "blackOut",
+  "ownCable",
+  "farPrimary",
+  "forceLossy",
+  "forceAny",
+  "splitByOldBoard",
 ] as const;
 /** Those that are scripts: they want a pair that is well when they strike. */
 const SCRIPT_KINDS = FAULT_KINDS.slice(FAULT_KINDS.indexOf("stumble"));
@@ -81,6 +88,7 @@ const WEIGHT: Partial<Record<FaultKind, number>> = {
   sleeper: 2,
   switchBack: 2,
   halfTold: 2,
+  splitByOldBoard: 2,
 };
 
 /** What disturbs clients only. */
@@ -114,15 +122,36 @@ export interface Options {
   /** Ids run out early, logs are trimmed early, overlays are tiny. */
   smallLimits: boolean;
   idMax: number;
+  /** Which servers have a serial cable, and whether it carries the 7-bit form. */
+  serial: [boolean, boolean];
+  serialText: boolean;
+  /** This server alone is made a pair by the operator, the other comes later; -1: no. */
+  foundedAlone: -1 | 0 | 1;
+  /** Durability `memory`: data is in the operating system's hands, and gone with the power. */
+  memory: boolean;
 }
 
-export function drawOptions(random: Random): Options {
+function drawHardware(
+  random: Random,
+  calm: boolean,
+): Pick<Options, "serial" | "serialText" | "foundedAlone" | "memory"> {
+  const cables = random.chance(0.3);
+  return {
+    serial: [cables && random.chance(0.9), cables && random.chance(0.9)],
+    serialText: random.chance(0.5),
+    foundedAlone: !calm && random.chance(0.08) ? random.pick([0, 1] as const) : -1,
+    memory: random.chance(0.1),
+  };
+}
+
+/** @param swarm every world has a random subset of all faults: no scripts by themselves, no calm ones */
+export function drawOptions(random: Random, swarm = false): Options {
   const density = random.pick([0.15, 0.3, 0.5, 0.8]);
   let kinds = FAULT_KINDS.filter(() => random.chance(density));
   if (kinds.length === 0) kinds = [random.pick(FAULT_KINDS)];
   // A few worlds in which nothing fails: whatever changes there changes without need.
-  const calm = random.chance(0.03);
-  const focused = !calm && random.chance(0.5);
+  const calm = random.chance(0.03) && !swarm;
+  const focused = !calm && random.chance(0.5) && !swarm;
   if (focused) kinds = [random.pick(SCRIPT_KINDS), random.pick(SCRIPT_KINDS)];
   if (calm) kinds = CALM_KINDS.filter(() => random.chance(0.5)).concat("burst");
   const skewed = random.chance(0.3);
@@ -154,5 +183,6 @@ export function drawOptions(random: Random): Options {
     ],
     smallLimits: random.chance(0.4),
     idMax: random.chance(0.15) ? 200 + random.below(400) : 0xfff00000,
+    ...drawHardware(random, calm),
   };
 }

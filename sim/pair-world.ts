@@ -8,7 +8,14 @@ import type { CoreConfig } from "../firmware/core/config.js";
 import { defaultTimings } from "../firmware/core/config.js";
 import { defaultLimits } from "../firmware/core/limits.js";
 import type { RoleRecord } from "../protocol/record.js";
-import { decodeRecord, encodeRecord, MODE_SOLO } from "../protocol/record.js";
+import {
+  decodeRecord,
+  encodeRecord,
+  MODE_BOTH,
+  MODE_SOLO,
+  RECORD_BYTES,
+} from "../protocol/record.js";
+import { FORM_BINARY, FORM_TEXT } from "../protocol/serial.js";
 import { AgentProgram } from "./agent-program.js";
 import type { ClientStyle, ClientWorld } from "./clients.js";
 import { Client, ClientsProgram } from "./clients.js";
@@ -26,6 +33,7 @@ import { Disk } from "./world/disk.js";
 import { Flash } from "./world/flash.js";
 import { Machine } from "./world/machine.js";
 import { Network } from "./world/network.js";
+import { SerialLine } from "./world/serial-line.js";
 import type { Random } from "./world/random.js";
 import type { World } from "./world/world.js";
 import type { Store } from "../agent/core/store.js";
@@ -37,6 +45,8 @@ const CLIENTS = 3;
 const NAMES = ["a", "b", "controller", "clients"];
 /** Where an agent keeps its record: the row begins with it (agent/core/roles.ts). */
 const ROLES_ROW = Uint8Array.of(114);
+/** Where it keeps the mark of a copy that is not whole (agent/core/batch-sync.ts). */
+const COPY_ROW = Uint8Array.of(99);
 /** Tokens of one appended value. */
 const APPENDS_MAX = 300;
 const BURSTS_MAX = 8;
@@ -69,6 +79,12 @@ export class PairWorld implements ClientWorld {
   private sessions = 0;
   private values = 0;
   private appends = 0;
+  private firstAppendKey = 0;
+  /** The operator was told what a force may cost, and gave it. */
+  private mayLose = false;
+  private forcedCount = 0;
+  /** A board serves beside a server that knows no later record, though there is one. */
+  oldBoardAlone = false;
   readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
   private healing = false;
@@ -76,6 +92,11 @@ export class PairWorld implements ClientWorld {
   private readonly roleChanges = new RoleChanges();
   readonly sessionClients: SessionClient[] = [];
   private foreignBoard = false;
+  readonly lines: (SerialLine | undefined)[] = [undefined, undefined];
+  /** Lossy forces so far: each begins keys of another generation, and closes the books of those before. */
+  private generation = 0;
+  /** When keys of each generation were given up. @unit ms */
+  readonly closedAt: number[] = [];
 
   constructor(
     readonly world: World,
@@ -87,7 +108,10 @@ export class PairWorld implements ClientWorld {
     this.network.oddChunks = options.oddChunks;
     this.flash = new Flash(world);
     this.disks = [new Disk(world, "a"), new Disk(world, "b")];
-    for (const disk of this.disks) disk.flushMaxMs = disk.flushMinMs + options.flushMaxMs;
+    for (const disk of this.disks) {
+      disk.flushMaxMs = disk.flushMinMs + (options.memory ? 0.1 : options.flushMaxMs);
+      disk.memory = options.memory;
+    }
     const boots = [
       (machine: Machine) => this.bootAgent(machine, A),
       (machine: Machine) => this.bootAgent(machine, B),
@@ -125,11 +149,15 @@ export class PairWorld implements ClientWorld {
     this.keys = ["r0", "r1", "c0", "l"];
     if (random.chance(0.5)) this.keys.push("m0");
     if (random.chance(0.4)) this.keys.push("h0.f0", "h0.f1");
+    this.layCables();
     this.watchFlash();
     this.machine.start();
+    if (options.foundedAlone >= 0) this.foundAlone(options.foundedAlone as 0 | 1);
     world.at(options.startMs[0], () => this.machines[C]!.start());
-    world.at(options.startMs[1], () => this.machines[A]!.start());
-    world.at(options.startMs[2], () => this.machines[B]!.start());
+    for (const index of [A, B] as const) {
+      const late = options.foundedAlone === 1 - index ? 500 + options.startMs[0] : 0;
+      world.at(options.startMs[index + 1]! + late, () => this.machines[index]!.start());
+    }
     this.startClients(random.fork("clients"));
   }
 
@@ -143,6 +171,34 @@ export class PairWorld implements ClientWorld {
         log.onBytes(from, bytes);
       tap(from, bytes, arrived);
     };
+  }
+
+  private layCables(): void {
+    for (const index of [A, B] as const) {
+      if (!this.options.serial[index]) continue;
+      const controller = this.machines[C]!;
+      const server = this.machines[index]!;
+      this.lines[index] = new SerialLine(
+        this.world,
+        [
+          { machine: controller, receive: (bytes) => this.controller()?.onSerial(index, bytes) },
+          { machine: server, receive: (bytes) => this.agent(index)?.onSerial(bytes) },
+        ],
+        NAMES[index]!,
+      );
+    }
+  }
+
+  /** One server alone, and an operator who makes it a pair; the other comes later, blank. */
+  private foundAlone(index: 0 | 1): void {
+    const own = this.faultRandom.fork("founder");
+    const identity = Buffer.from(this.disks[index].identity).toString("hex");
+    const order = (): void => {
+      if (this.flashRecord !== undefined || this.machines[(1 - index) as 0 | 1]!.alive) return;
+      this.command(`newPair ${identity}`);
+      this.world.after(own.between(5, 80), order);
+    };
+    this.world.after(own.between(30, 200), order);
   }
 
   // --- what clients need ---
@@ -163,6 +219,28 @@ export class PairWorld implements ClientWorld {
     return "v" + (this.values++).toString(36).padStart(5, "0");
   }
 
+  current(name: string): string {
+    return this.generation === 0 ? name : `${name}+${this.generation}`;
+  }
+
+  /** A server's own port has answered. */
+  localReply(via: "a" | "b", kind: string, ok: boolean): void {
+    const index = via === "a" ? A : B;
+    const record = this.heldRecord(index);
+    if (record === undefined) return;
+    const reads = kind === "get" || kind === "strlen";
+    if (reads) {
+      if (ok) this.world.cover("local read");
+      else if (record.mode === MODE_SOLO) this.world.cover("local read refused");
+      return;
+    }
+    if (!ok) return;
+    this.world.cover(
+      record.primary === index ? "local change at primary" : "local change at standby",
+    );
+    if (!this.machines[C]!.alive) this.world.cover("local change without controller");
+  }
+
   appendKey(): string {
     return `l${Math.floor(this.appends / APPENDS_MAX)}`;
   }
@@ -173,8 +251,9 @@ export class PairWorld implements ClientWorld {
 
   /** All keys that were used, for the last reads. */
   usedKeys(): string[] {
-    const keys = this.keys.filter((key) => key !== "l");
-    for (let i = 0; i <= Math.floor(this.appends / APPENDS_MAX); i++) keys.push(`l${i}`);
+    const keys = this.keys.filter((key) => key !== "l").map((key) => this.current(key));
+    for (let i = this.firstAppendKey; i <= Math.floor(this.appends / APPENDS_MAX); i++)
+      keys.push(`l${i}`);
     return keys;
   }
 
@@ -227,8 +306,8 @@ export class PairWorld implements ClientWorld {
     limits.inFlightMax = options.smallLimits ? 16 : 256;
     const config: CoreConfig = {
       servers: [
-        { id: "a", preset: options.preset === 0 },
-        { id: "b", preset: options.preset === 1 },
+        { id: "a", preset: options.preset === 0, serial: this.form(A) },
+        { id: "b", preset: options.preset === 1, serial: this.form(B) },
       ],
       key: KEY,
       clientKey: undefined,
@@ -244,16 +323,35 @@ export class PairWorld implements ClientWorld {
       machine,
       this.network,
       [this.machines[A]!, this.machines[B]!],
+      this.lines,
       this.flash,
       config,
       (reason) => this.onReset(machine, reason),
-      () => {},
+      (event) => this.onControllerEvent(event),
     );
+  }
+
+  private form(index: 0 | 1): typeof FORM_BINARY | typeof FORM_TEXT | undefined {
+    if (this.lines[index] === undefined) return undefined;
+    return this.options.serialText ? FORM_TEXT : FORM_BINARY;
+  }
+
+  private onAgentNote(event: string, details: object | undefined): void {
+    if (event !== "record-adopted") return;
+    const { world } = this;
+    world.cover(`role ${(details as { role: string }).role}`);
+    if (!this.machines[C]!.alive) world.cover("adopted without the controller");
+    const record = this.flashRecord;
+    if (record !== undefined && record.mode === MODE_BOTH)
+      world.cover("adopted with a session open");
   }
 
   private bootAgent(machine: Machine, index: 0 | 1): AgentProgram {
     const disk = this.disks[index];
     const options = this.options;
+    const row = disk.content.get("meta", ROLES_ROW);
+    if (row !== undefined && row[RECORD_BYTES] === 1) this.world.cover("restart after asked");
+    if (disk.content.get("meta", COPY_ROW) !== undefined) this.world.cover("restart while copying");
     const config: AgentConfig = {
       id: index === A ? "a" : "b",
       index,
@@ -292,6 +390,8 @@ export class PairWorld implements ClientWorld {
       this.world.random.fork(`agent ${index}`),
       (reason) => this.onFatal(machine, index, reason),
       () => 1_700_000_000_000 + this.world.now * (1 + index * 0.001) + index * 5000,
+      this.lines[index],
+      (event, details) => this.onAgentNote(event, details),
     );
   }
 
@@ -322,6 +422,7 @@ export class PairWorld implements ClientWorld {
       this.broken(machine, `fatal: ${reason}`);
       return;
     }
+    if (/store failed/.test(reason)) this.world.cover("flush failed");
     machine.kill(reason);
     this.mayFail[index] = false;
     this.startAgain(index, this.faultRandom.spread(20, 800));
@@ -450,7 +551,7 @@ export class PairWorld implements ClientWorld {
         return true;
       case "power":
         if (!machine.powered) return false;
-        machine.powerOff("fault");
+        if (!this.losePower(index, "fault")) return false;
         this.startAgain(index, fault.forMs);
         return true;
       case "hang":
@@ -623,7 +724,7 @@ export class PairWorld implements ClientWorld {
           this.world.after(fault.strength * 2 * disk.flushMaxMs, () => {
             if (this.healing) return;
             if (fault.strength < 0.5) machine.kill("after an urgent commit");
-            else machine.powerOff("after an urgent commit");
+            else if (!this.losePower(index, "after an urgent commit")) return;
             this.startAgain(index, fault.forMs);
           });
         };
@@ -669,6 +770,7 @@ export class PairWorld implements ClientWorld {
         if (this.heldRecord(A) === undefined || this.heldRecord(B) === undefined) return false;
         const own = this.flash.record;
         this.foreignBoard = true;
+        this.world.cover("foreign board");
         this.machines[C]!.kill("another pair's board is put in");
         this.flash.record = foreignRecord(this.flashRecord);
         this.flashRecord = undefined;
@@ -686,6 +788,24 @@ export class PairWorld implements ClientWorld {
       case "force":
         this.force(fault);
         return true;
+      case "forceLossy":
+        return this.forceLossy(fault);
+      case "forceAny":
+        return this.forceAny(fault);
+      case "splitByOldBoard":
+        return this.splitByOldBoard(fault);
+      case "serialCut":
+      case "serialNoise": {
+        const line = this.lines[(index === C ? fault.strength < 0.5 : index === A) ? A : B];
+        if (line === undefined) return false;
+        if (fault.kind === "serialCut") line.cut = true;
+        else line.noise = 0.002 + fault.strength * fault.strength * 0.2;
+        this.lasting(fault.forMs, () => {
+          line.cut = false;
+          line.noise = 0;
+        });
+        return true;
+      }
       default: {
         const script = SCRIPTS[fault.kind];
         if (script === undefined) throw new Error(`no fault ${fault.kind}`);
@@ -828,14 +948,146 @@ export class PairWorld implements ClientWorld {
     });
   }
 
-  /** Puts in another disk: an empty one, or one restored from an old backup. */
-  exchangeDisk(index: 0 | 1, fault: Fault): boolean {
+  /**
+   * The one that has the data is gone for long, and the operator forces the other: what the first alone held is lost, and
+   * that was accepted. The books of all keys are closed; clients go on with others.
+   */
+  private forceLossy(fault: Fault): boolean {
+    const record = this.flashRecord;
+    if (record === undefined || record.mode !== MODE_SOLO || this.taintedNow()) return false;
+    const other = (1 - record.primary) as 0 | 1;
+    const held = this.heldRecord(other);
+    if (held === undefined || this.foreignBoard || this.newestRecord()!.epoch !== record.epoch)
+      return false;
+    this.machines[record.primary]!.kill("gone for long, says the operator");
+    this.startAgain(record.primary, 600 + fault.forMs);
+    this.soon(30, 250, () => this.orderForce(other, 8));
+    return true;
+  }
+
+  /** Force at other moments: no record in flash, a record waited for, nobody to name, a primary that stands alone. */
+  private forceAny(fault: Fault): boolean {
     const record = this.flashRecord;
     if (record === undefined || this.taintedNow() || this.foreignBoard) return false;
-    // An old board is in: what it says of the roles is not to be relied on.
     if (this.newestRecord()!.epoch !== record.epoch) return false;
-    // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
-    if (record.mode === MODE_SOLO && record.primary === index) return false;
+    const primary = record.primary;
+    const other = (1 - primary) as 0 | 1;
+    const solo = record.mode === MODE_SOLO;
+    const away = 600 + fault.forMs;
+    const gone = (index: number): void => {
+      this.machines[index]!.kill("gone for long, says the operator");
+      this.startAgain(index, away);
+    };
+    if (fault.strength < 0.3) {
+      // One server alone, and a wiped controller.
+      const here = fault.strength < 0.15 ? primary : other;
+      gone(1 - here);
+      this.wipeFlash("", 5 + fault.forMs * 0.05);
+      this.soon(20, 200, () => this.orderForce(here, 10));
+    } else if (fault.strength < 0.5) {
+      // Both are there, and the operator is faster than the second round.
+      this.wipeFlash("", 2);
+      this.lateWords(10, 400);
+      for (let i = 0; i < 60; i++) this.soon(i * 3, i * 3 + 3, () => this.orderForce(other, 1));
+    } else if (solo && fault.strength < 0.8) {
+      gone(primary);
+      this.machines[C]!.kill("restarted by the operator");
+      this.startAgain(C, 2);
+      this.soon(20, 200, () => this.orderForce(other, 10));
+    } else if (solo) {
+      this.orderForce(primary, 2);
+    } else {
+      gone(primary);
+      if (!this.exchangeDisk(other, { ...fault, kind: "diskReplace", forMs: 2 })) return false;
+      this.soon(50, 300, () => this.orderForce(other, 10));
+    }
+    return true;
+  }
+
+  /** Types it, and again, until it is done or has been tried often enough. */
+  private orderForce(target: 0 | 1, times: number): void {
+    if (times === 0 || this.healing || this.foreignBoard) return;
+    const before = this.forcedCount;
+    this.mayLose = true;
+    this.command(`force ${NAMES[target]!}`);
+    this.soon(5, 50, () => {
+      if (this.forcedCount === before) this.orderForce(target, times - 1);
+    });
+  }
+
+  /** An event of the controller's: where an operator, or an old board, has cost data, the books are closed. */
+  private onControllerEvent(event: string): void {
+    if (event === "forced") {
+      this.forcedCount++;
+      if (this.mayLose) this.closeBooks();
+      this.mayLose = false;
+    } else if (event === "ALARM" && this.oldBoardAlone) {
+      this.oldBoardAlone = false;
+      this.world.cover("old board found out");
+      this.closeBooks();
+    }
+  }
+
+  /**
+   * The one thing that can split a pair (rule 19): an old board with its old record, put in beside a server that never heard
+   * of a later one, while the other is away. It serves, until the other is back; then it must stop.
+   */
+  private splitByOldBoard(fault: Fault): boolean {
+    const record = this.flashRecord;
+    if (record === undefined || record.mode !== MODE_BOTH || this.taintedNow()) return false;
+    if (this.foreignBoard || this.oldBoardAlone) return false;
+    const old = this.flash.record!;
+    const stale = (fault.strength < 0.5 ? record.primary : 1 - record.primary) as 0 | 1;
+    const other = (1 - stale) as 0 | 1;
+    // The stale one is cut off from both, the other goes on without it.
+    const cutMs = 500 + fault.forMs;
+    this.blockPair(C, stale, cutMs);
+    this.blockPeers(cutMs + 200);
+    this.soon(cutMs - 150, cutMs - 100, () => {
+      const now = this.flashRecord;
+      if (now === undefined || now.epoch === record.epoch || now.primary !== other) return;
+      if (this.taintedNow() || this.foreignBoard || this.heldRecord(stale)?.epoch !== record.epoch)
+        return;
+      if (this.heldRecord(other)?.epoch !== now.epoch) return;
+      this.machines[other]!.kill("away while an old board is put in");
+      this.startAgain(other, 350 + this.faultRandom.between(0, 900));
+      this.machines[C]!.kill("an old board is put in");
+      this.flash.record = old;
+      this.readFlash();
+      this.oldBoardAlone = true;
+      this.closeBooks();
+      this.startAgain(C, 5);
+    });
+    return true;
+  }
+
+  /** What was acknowledged so far may be gone, by order. */
+  private closeBooks(): void {
+    this.closedAt.push(this.world.now);
+    this.tap.closeBooks();
+    this.generation++;
+    this.world.cover("lossy force");
+    this.appends = (Math.floor(this.appends / APPENDS_MAX) + 1) * APPENDS_MAX;
+    this.firstAppendKey = this.appends / APPENDS_MAX;
+  }
+
+  /** With durability `memory` the data goes with the power; the agent then takes an empty store and a new identity. */
+  losePower(index: number, why: string): boolean {
+    const machine = this.machines[index]!;
+    if (!this.options.memory || index === C) {
+      machine.powerOff(why);
+      return true;
+    }
+    if (!this.mayExchange(index as 0 | 1)) return false;
+    machine.powerOff(why);
+    this.disks[index as 0 | 1].replace();
+    this.tainted[index as 0 | 1] = true;
+    return true;
+  }
+
+  /** Puts in another disk: an empty one, or one restored from an old backup. */
+  exchangeDisk(index: 0 | 1, fault: Fault): boolean {
+    if (!this.mayExchange(index)) return false;
     if (fault.kind === "diskRestore" && this.backups[index] === undefined) {
       this.backups[index] = this.disks[index].backup();
       return false;
@@ -848,8 +1100,18 @@ export class PairWorld implements ClientWorld {
     return true;
   }
 
+  private mayExchange(index: 0 | 1): boolean {
+    const record = this.flashRecord;
+    if (record === undefined || this.taintedNow() || this.foreignBoard) return false;
+    // An old board is in: what it says of the roles is not to be relied on.
+    if (this.newestRecord()!.epoch !== record.epoch) return false;
+    // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
+    return record.mode !== MODE_SOLO || record.primary !== index;
+  }
+
   /** Whether some disk has been exchanged and the pair has not taken it in yet. */
   taintedNow(): boolean {
+    if (this.oldBoardAlone) return true;
     const record = this.flashRecord;
     for (const index of [A, B] as const) {
       if (!this.tainted[index] || record === undefined || record.mode === MODE_SOLO) continue;

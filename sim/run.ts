@@ -12,7 +12,7 @@ import { checkNoLostWrite } from "./checkers/no-lost-write.js";
 import { Client } from "./clients.js";
 import type { Fault } from "./faults.js";
 import { drawPlan } from "./faults.js";
-import type { Operation } from "./history.js";
+import type { History, Operation } from "./history.js";
 import { OK } from "./history.js";
 import type { Options } from "./options.js";
 import { drawOptions } from "./options.js";
@@ -34,6 +34,8 @@ export const QUIET_LIMIT_MS = 15000;
 const SAMPLE_MS = 100;
 
 export interface RunOptions {
+  /** See drawOptions. */
+  swarm?: boolean;
   /** Keep lines that a person can read. */
   readable?: boolean;
   /** Changes what the seed drew. */
@@ -53,6 +55,8 @@ export interface RunResult {
   virtualMs: number;
   events: number;
   faults: Record<string, number>;
+  /** What was reached, by the keys of coverage.ts. */
+  covered: Record<string, number>;
   failovers: number;
   records: number;
   acknowledgedWrites: number;
@@ -67,7 +71,7 @@ export interface RunResult {
 
 export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   const world = new World(seed, runOptions.readable === true, runOptions.safetyOnly === true);
-  const options = drawOptions(world.random.fork("options"));
+  const options = drawOptions(world.random.fork("options"), runOptions.swarm === true);
   runOptions.change?.(options);
   let plan = drawPlan(world.random.fork("plan"), options);
   if (runOptions.keep !== undefined) plan = plan.filter(runOptions.keep);
@@ -89,9 +93,10 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     );
   }
   const history = pair.history;
+  coverTheRest(world, pair);
   runOptions.onEnd?.(pair);
   if (world.violations.length === 0) {
-    const found = checkLinearizable(history);
+    const found = checkLinearizable(history.closed(pair.closedAt));
     if (found !== undefined) world.violate(found.promise, found.what);
   }
   if (world.trace.readable && world.violations.length > 0) showStates(world, pair);
@@ -102,6 +107,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     virtualMs: world.now,
     events: world.trace.eventCount,
     faults: Object.fromEntries(world.faults),
+    covered: Object.fromEntries(world.covered),
     failovers: pair.failovers,
     records: pair.flash.writes,
     acknowledgedWrites: history.acknowledgedWrites,
@@ -112,6 +118,36 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     waited,
     lines: world.trace.lines,
   };
+}
+
+/** What is counted once, at the end of a run. */
+function coverTheRest(world: World, pair: PairWorld): void {
+  const { tap, history } = pair;
+  pair.controller()?.coverCounters();
+  world.cover("change answered in both", tap.counts.changesInBoth);
+  world.cover("change answered in solo", tap.counts.changesInSolo);
+  world.cover("read at primary in both", tap.counts.primaryReadsInBoth);
+  world.cover("read at standby", tap.standbyReads[0]! + tap.standbyReads[1]!);
+  world.cover("sent to primary", tap.toPrimary);
+  world.cover("sent to standby", tap.toStandby);
+  world.cover("refused by server", tap.counts.refused);
+  world.cover("expired", expiredReads(history));
+}
+
+/** Reads of nothing where the last acknowledged change set a value to expire. */
+function expiredReads(history: History): number {
+  const lastSet = new Map<string, Operation>();
+  let found = 0;
+  for (const operation of history.operations) {
+    if (operation.key[0] !== "m" || operation.outcome !== OK) continue;
+    if (operation.kind === "get") {
+      const last = lastSet.get(operation.key);
+      if (operation.result === undefined && last !== undefined && last.ttlMs > 0) found++;
+    } else {
+      lastSet.set(operation.key, operation);
+    }
+  }
+  return found;
 }
 
 /** What everyone says of itself at the moment of the violation. */
@@ -170,8 +206,9 @@ function phases(world: World, pair: PairWorld, options: Options): string {
   world.runTo(world.now + 200);
   const final = lastReads(world, pair);
   if (world.violations.length > 0) return "";
+  const history = pair.history.closed(pair.closedAt);
   for (const check of [checkNoLostWrite, checkExactlyOnce]) {
-    const found = check(pair.history, final);
+    const found = check(history, final);
     if (found !== undefined) {
       world.violate(found.promise, found.what);
       return "";
@@ -251,7 +288,7 @@ function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
     world.random.fork("verifier"),
   );
   const final = new Map<string, Operation>();
-  for (const key of [...pair.usedKeys(), "p"]) {
+  for (const key of [...pair.usedKeys(), pair.current("p")]) {
     const limit = world.now + SERVE_LIMIT_MS;
     let operation: Operation | undefined;
     while (operation === undefined || operation.outcome !== OK) {

@@ -90,7 +90,7 @@ export class SessionClient {
     const count = random.pick([1, 1, 1, 4]);
     for (let i = 0; i < count; i++) {
       const name = random.pick(["c0", "l", "r0", "r1"]);
-      const key = name === "l" ? this.world.appendKey() : name;
+      const key = name === "l" ? this.world.appendKey() : this.world.current(name);
       if (random.chance(this.readShare)) this.ask("get", key, "", ["GET", key], CLASS_QUERY);
       else if (name === "c0") this.ask("incr", key, "+1", ["INCR", key], CLASS_WRITE);
       else {

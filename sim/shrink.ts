@@ -2,22 +2,25 @@
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
 import { drawOptions } from "./options.js";
-import { drawPlan } from "./faults.js";
+import { describeFault, drawPlan } from "./faults.js";
 import { World } from "./world/world.js";
 
 export interface Shrunk {
   kept: number[];
   of: number;
+  /** The faults that were kept, for people. */
+  faults: string[];
   result: RunResult;
 }
 
 /** @param runsMax how many runs it may take */
-export function shrink(seed: number, promise: string, runsMax: number): Shrunk {
+export function shrink(seed: number, promise: string, runsMax: number, swarm = false): Shrunk {
   const world = new World(seed, false);
-  const options = drawOptions(world.random.fork("options"));
-  const count = drawPlan(world.random.fork("plan"), options).length;
+  const options = drawOptions(world.random.fork("options"), swarm);
+  const plan = drawPlan(world.random.fork("plan"), options);
+  const count = plan.length;
   let kept = Array.from({ length: count }, (_, i) => i);
-  let result = runSeed(seed);
+  let result = runSeed(seed, { swarm });
   let runs = 0;
   for (let size = Math.max(1, kept.length >> 1); runs < runsMax; size = Math.max(1, size >> 1)) {
     let removed = false;
@@ -25,7 +28,7 @@ export function shrink(seed: number, promise: string, runsMax: number): Shrunk {
       const trial = kept.filter((_, i) => i < at || i >= at + size);
       const wanted = new Set(trial);
       runs++;
-      const outcome = runSeed(seed, { keep: (_fault, index) => wanted.has(index) });
+      const outcome = runSeed(seed, { swarm, keep: (_fault, index) => wanted.has(index) });
       if (outcome.violation?.promise === promise) {
         kept = trial;
         result = outcome;
@@ -37,6 +40,7 @@ export function shrink(seed: number, promise: string, runsMax: number): Shrunk {
     if (size === 1 && !removed) break;
   }
   const wanted = new Set(kept);
-  result = runSeed(seed, { readable: true, keep: (_fault, index) => wanted.has(index) });
-  return { kept, of: count, result };
+  result = runSeed(seed, { swarm, readable: true, keep: (_fault, index) => wanted.has(index) });
+  const faults = kept.map((i) => `at ${plan[i]!.atMs.toFixed(0)} ${describeFault(plan[i]!)}`);
+  return { kept, of: count, faults, result };
 }

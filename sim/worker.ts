@@ -2,7 +2,12 @@
 import { parentPort } from "node:worker_threads";
 import { runSeed } from "./run.js";
 
-parentPort?.on("message", (message: { seed: number; safetyOnly: boolean }) => {
-  const result = runSeed(message.seed, { safetyOnly: message.safetyOnly });
-  parentPort!.postMessage(result);
+export interface SeedOrder {
+  seed: number;
+  safetyOnly: boolean;
+  swarm: boolean;
+}
+
+parentPort?.on("message", (order: SeedOrder) => {
+  parentPort!.postMessage(runSeed(order.seed, order));
 });

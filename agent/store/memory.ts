@@ -8,7 +8,7 @@
 import type { RangeEntry, Snapshot, Store, StoreWriter, Table } from "../core/store.js";
 
 /** Keys in a chunk before it is split. */
-const CHUNK_KEYS_MAX = 128;
+const CHUNK_KEYS_MAX = 32;
 
 const TABLES: readonly Table[] = ["data", "field", "expiry", "log", "meta"];
 

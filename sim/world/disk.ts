@@ -24,6 +24,8 @@ export class Disk {
   /** No transaction fits any more. */
   full = false;
   flushes = 0;
+  /** Durability `memory`: what a process wrote is there for the next one, whatever was flushed. */
+  memory = false;
   /** Told when an urgent commit (record, asked) is asked for: faults aim at it. */
   onUrgent: (() => void) | undefined;
   /** Files for people that the agent wrote. */
@@ -83,6 +85,10 @@ export class Disk {
   /** The process or the machine went away: some first part of what was not flushed yet is found later. */
   crash(): void {
     this.mounts++;
+    if (this.memory) {
+      this.store = this.store.crash("kill", this.store.pendingCommits());
+      return;
+    }
     const kept = this.random.chance(0.3) ? 0 : this.random.below(this.store.pendingCommits() + 1);
     this.store = this.store.crash("kill", kept);
   }

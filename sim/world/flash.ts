@@ -58,6 +58,7 @@ export class Flash {
       this.record = bytes;
       this.damage = "";
       this.writes++;
+      this.world.cover("flash written");
       done(undefined);
     };
     this.world.after(this.random.between(this.writeMinMs, this.writeMaxMs), finish);
@@ -72,6 +73,7 @@ export class Flash {
   /** The controller stops: a write under way ends as the new record or as a torn slot, which is void. */
   crash(): void {
     this.boots++;
+    if (this.writing !== undefined) this.world.cover("flash torn");
     if (this.writing !== undefined && this.random.chance(0.5)) {
       this.record = this.writing;
       this.damage = "";

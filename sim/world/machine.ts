@@ -54,6 +54,11 @@ export class Machine {
   private runScheduled = false;
   private busyUntil = 0;
   private wakeAt = Infinity;
+  /** When its timer fires, and the one event that stands for that; an early event looks again. World time. */
+  private wakeDue = Infinity;
+  private wakePlanned = Infinity;
+  /** World time of the turn that hands in the inbox, -1 for none. */
+  private runPlanned = -1;
   private clockWorld = 0;
   private clockLocal = 0;
   private clockRate = 1;
@@ -176,7 +181,10 @@ export class Machine {
     this.dirtyEnds.length = 0;
     this.incarnation++;
     this.runScheduled = false;
+    this.runPlanned = -1;
     this.wakeAt = Infinity;
+    this.wakeDue = Infinity;
+    this.wakePlanned = Infinity;
     const program = this.program;
     this.program = undefined;
     program?.onGone();
@@ -184,28 +192,47 @@ export class Machine {
 
   private schedule(): void {
     if (this.state !== "up") return;
-    let when: number;
+    const { world } = this;
     if (this.inbox.length > 0) {
-      when = Math.max(this.world.now, this.busyUntil);
       this.runScheduled = true;
-    } else {
-      if (this.wakeAt === Infinity) return;
-      const wake = this.clockWorld + (this.wakeAt - this.clockLocal) / this.clockRate;
-      // Timers are late by up to a millisecond, never early.
-      when = Math.max(this.world.now, this.busyUntil, wake) + this.world.random.float();
+      this.runPlanned = Math.max(world.now, this.busyUntil);
+      world.at(this.runPlanned, this.onRun);
+      return;
     }
-    const incarnation = this.incarnation;
-    const turn = this.turns;
-    this.world.at(when, () => {
-      // A turn that began after this was planned has planned the next one itself.
-      if (incarnation !== this.incarnation || turn !== this.turns || this.state !== "up") return;
-      this.turn();
-    });
+    if (this.wakeAt === Infinity) {
+      this.wakeDue = Infinity;
+      return;
+    }
+    const wake = this.clockWorld + (this.wakeAt - this.clockLocal) / this.clockRate;
+    // Timers are late by up to a millisecond, never early.
+    this.wakeDue = Math.max(world.now, this.busyUntil, wake) + world.random.float();
+    if (this.wakeDue < this.wakePlanned) this.planWake();
   }
+
+  private planWake(): void {
+    this.wakePlanned = this.wakeDue;
+    this.world.at(this.wakePlanned, this.onWake);
+  }
+
+  private readonly onRun = (): void => {
+    // A turn that began, or a process that ended, after this was planned has left another plan or none.
+    if (this.world.now !== this.runPlanned || this.state !== "up") return;
+    this.turn();
+  };
+
+  private readonly onWake = (): void => {
+    if (this.world.now !== this.wakePlanned) return;
+    this.wakePlanned = Infinity;
+    // Whoever resumes it, and the turn that is about to run, plan again.
+    if (this.state !== "up" || this.runScheduled || this.wakeDue === Infinity) return;
+    if (this.world.now < this.wakeDue) this.planWake();
+    else this.turn();
+  };
 
   private turn(): void {
     this.turns++;
     this.runScheduled = true;
+    this.runPlanned = -1;
     const events = this.inbox;
     this.inbox = this.spare;
     const incarnation = this.incarnation;

@@ -21,6 +21,23 @@ interface Segment {
 }
 
 const NO_BYTES = new Uint8Array(0);
+/** Bytes on their way are carved from a common block: a buffer for each small write costs more than the write. */
+const BLOCK_BYTES = 1 << 17;
+let block = new Uint8Array(BLOCK_BYTES);
+let blockUsed = 0;
+
+function carve(from: Uint8Array, count: number): Uint8Array {
+  if (count > BLOCK_BYTES >> 3) return from.slice(0, count);
+  if (blockUsed + count > BLOCK_BYTES) {
+    block = new Uint8Array(BLOCK_BYTES);
+    blockUsed = 0;
+  }
+  const start = blockUsed;
+  blockUsed += count;
+  const out = block.subarray(start, blockUsed);
+  for (let i = 0; i < count; i++) out[i] = from[i]!;
+  return out;
+}
 /** Bytes the kernels of both ends take before a sender sees a backlog. */
 const SOCKET_BUFFER_BYTES = 256 * 1024;
 /** A connection attempt that no one answers is sent again this often, and given up after the limit. */
@@ -94,7 +111,7 @@ export class Network {
     const path = this.path(from, to);
     const random = this.random;
     const copies = path.doubling > 0 && random.chance(path.doubling) ? 2 : 1;
-    const sent = bytes.slice();
+    const sent = carve(bytes, bytes.length);
     for (let copy = 0; copy < copies; copy++) {
       if (path.loss > 0 && random.chance(path.loss)) continue;
       let delay = this.latency(path);
@@ -237,7 +254,7 @@ export class End {
   /** Hands what this turn wrote to the network. */
   flush(): void {
     if (this.gathered === 0) return;
-    const bytes = this.gather.slice(0, this.gathered);
+    const bytes = carve(this.gather, this.gathered);
     this.gathered = 0;
     if (this.gone) return;
     const network = this.network;

@@ -37,6 +37,8 @@ export class World {
   readonly violations: Violation[] = [];
   /** Faults that took effect, by kind. */
   readonly faults = new Map<string, number>();
+  /** What was reached, by the keys of coverage.ts. */
+  readonly covered = new Map<string, number>();
 
   constructor(
     readonly seed: number,
@@ -73,6 +75,10 @@ export class World {
     }
     this.violations.push({ promise, what, atMs: this.now });
     this.trace.line(this.now, "VIOLATION", `${promise}: ${what}`);
+  }
+
+  cover(key: string, count = 1): void {
+    this.covered.set(key, (this.covered.get(key) ?? 0) + count);
   }
 
   countFault(kind: string): void {

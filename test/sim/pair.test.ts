@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildBundle, checkMutation } from "../../sim/bundle.js";
 import type { Bundle } from "../../sim/bundle.js";
-import { replayCommand, runFarm, Totals } from "../../sim/farm.js";
+import { replayCommand, runFarm } from "../../sim/farm.js";
+import { Totals } from "../../sim/totals.js";
 import { tryMutation } from "../../sim/mutation-table.js";
 import { MUTATIONS } from "../../sim/mutations.js";
 import type { Mutation } from "../../sim/mutations.js";

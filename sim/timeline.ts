@@ -1,0 +1,5 @@
+/** Placeholder. */
+import type { RunResult } from "./run.js";
+export function drawTimeline(result: RunResult): string {
+  return result.lines.join("\n");
+}
