@@ -74,6 +74,9 @@ export class AgentProgram implements Program {
           world.trace.detail(world.now, machine.name, () => `     ${show(details)}`);
         }
         world.cover(`server ${event}`);
+        if (world.trace.readable && event === "record-adopted") {
+          world.trace.picture.state(world.now, machine.name, (details as { role: string }).role);
+        }
         onNote(event, details);
       },
       fatal: (reason) => {

@@ -257,6 +257,11 @@ export class Client {
       return;
     }
     history.succeed(operation, result.value, this.now);
+    const { trace } = this.world.machine.world;
+    if (trace.readable) {
+      const words = `${this.name}: ${operation.kind} ${operation.key} -> ${(result.value ?? "ok").slice(-12)}`;
+      trace.picture.message(this.now, this.style.via, "clients", this.now, words);
+    }
     this.lastSuccessAt = this.now;
   }
 
@@ -310,6 +315,12 @@ export class Client {
   private write(text: string): void {
     const bytes = latin1(text);
     this.end!.write(bytes, 0, bytes.length);
+    const { trace } = this.world.machine.world;
+    if (trace.readable) {
+      const to = this.style.via;
+      const words = text.replace(/[*$]\d+\r\n/g, "").replace(/\r\n/g, " ");
+      trace.picture.message(this.now, "clients", to, this.now, `${this.name}: ${words}`);
+    }
     // The client's own turn ends here.
     this.end!.flush();
     const dirty = this.world.machine.dirtyEnds;

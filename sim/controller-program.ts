@@ -110,6 +110,7 @@ export class ControllerProgram implements Program {
     if (next === undefined || !text.startsWith(`${next}: `)) return;
     world.cover(transitionKey(this.state, event));
     this.state = next;
+    if (world.trace.readable) world.trace.picture.state(world.now, "controller", next);
   }
 
   /** What the process that ends has counted. */

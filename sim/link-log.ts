@@ -19,7 +19,10 @@ const SHOWN_BYTES = 90;
 export class LinkLog {
   private readonly rest = new Map<End, Uint8Array>();
 
-  constructor(private readonly line: (who: string, text: string) => void) {}
+  constructor(
+    private readonly line: (who: string, text: string) => void,
+    private readonly arrow: (from: End, text: string) => void,
+  ) {}
 
   onBytes(from: End, bytes: Uint8Array): void {
     const before = this.rest.get(from);
@@ -57,9 +60,23 @@ export class LinkLog {
     }
     const flags = frame[1]!.toString(16).padStart(2, "0");
     const name = TYPES[type] ?? String(type);
+    this.arrow(from, `${name} #${id} ${wordsOf(frame)}`);
     this.line(
       from.machine.name,
       `    ${name} #${id} flags ${flags} to ${from.peer.machine.name}, ${frame.length - HEADER_BYTES} bytes: ${text}`,
     );
   }
+}
+
+/** The printable words of a frame, for a narrow place. */
+function wordsOf(frame: Uint8Array): string {
+  let text = "";
+  for (let i = HEADER_BYTES; i < Math.min(frame.length, HEADER_BYTES + SHOWN_BYTES); i++) {
+    const byte = frame[i]!;
+    text += byte >= 48 && byte < 127 ? String.fromCharCode(byte) : " ";
+  }
+  return text
+    .split(/\s+/)
+    .filter((word) => word.length > 1 && !/^\d+$/.test(word))
+    .join(" ");
 }

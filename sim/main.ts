@@ -11,9 +11,11 @@ import { coverageTable } from "./coverage.js";
 import { replayCommand, runFarm } from "./farm.js";
 import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
+import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
+import type * as Worker from "./worker.js";
 import { runSlices, sumSlices } from "./slices.js";
 import { drawTimeline } from "./timeline.js";
 import { Totals } from "./totals.js";
@@ -82,13 +84,18 @@ function showRun(result: RunResult, all: boolean): void {
   }
 }
 
-async function many(): Promise<number> {
+function namedMutation(): Mutation | undefined {
   const mutation = MUTATIONS.concat(UNCAUGHT).find((m) => m.name === values.mutation);
   if (values.mutation !== undefined && mutation === undefined) {
     const names = MUTATIONS.concat(UNCAUGHT).map((m) => m.name);
     console.error(`no mutation "${values.mutation}"; there are: ${names.join(", ")}`);
-    return 2;
+    process.exit(2);
   }
+  return mutation;
+}
+
+async function many(): Promise<number> {
+  const mutation = namedMutation();
   const bundle = await buildBundle(mutation);
   const totals = new Totals();
   const startedAt = performance.now();
@@ -133,23 +140,37 @@ async function many(): Promise<number> {
   return 1;
 }
 
-function one(): number {
+/** The simulator itself, or a bundle of it in which a rule is broken. */
+async function simulator(): Promise<Pick<typeof Worker, "runSeed" | "shrink">> {
+  const mutation = namedMutation();
+  if (mutation === undefined) return { runSeed, shrink };
+  const bundle = await buildBundle(mutation);
+  try {
+    return (await import(bundle.path)) as typeof Worker;
+  } finally {
+    bundle.remove();
+  }
+}
+
+async function one(): Promise<number> {
+  const { runSeed, shrink } = await simulator();
+  const safetyOnly = values.mutation !== undefined;
   const drawing = values.timeline !== undefined;
   let result: RunResult;
   if (values.shrink) {
-    const first = runSeed(seed, { swarm });
+    const first = runSeed(seed, { swarm, safetyOnly });
     if (first.violation === undefined) {
       showRun(first, false);
       return 0;
     }
-    const shrunk = shrink(seed, first.violation.promise, 300, swarm);
+    const shrunk = shrink(seed, first.violation.promise, 300, { swarm, safetyOnly });
     result = shrunk.result;
     showRun(result, values.trace);
     console.log(
       `${shrunk.kept.length} of ${shrunk.of} faults are enough: ${shrunk.faults.join("; ")}`,
     );
   } else {
-    result = runSeed(seed, { readable: values.trace || drawing, swarm });
+    result = runSeed(seed, { readable: values.trace || drawing, swarm, safetyOnly });
     showRun(result, values.trace);
   }
   if (drawing) writeFileSync(values.timeline!, drawTimeline(result));
@@ -186,5 +207,5 @@ else if (values.sum !== undefined) console.log(sumSlices(values.sum));
 else if (values.slices !== undefined) process.exitCode = await slices(values.slices);
 else if (values.mutations || values.uncaught) process.exitCode = await table();
 else if (values.seed !== undefined && values.runs === undefined && values.minutes === undefined) {
-  process.exitCode = one();
+  process.exitCode = await one();
 } else process.exitCode = await many();

@@ -164,7 +164,15 @@ export class PairWorld implements ClientWorld {
   /** Frames between servers and controller, and between the servers, as lines of the readable trace. */
   private logFrames(): void {
     const world = this.world;
-    const log = new LinkLog((who, text) => world.trace.detail(world.now, who, () => text));
+    const log = new LinkLog(
+      (who, text) => world.trace.detail(world.now, who, () => text),
+      (from, text) => {
+        const [near, far] = [from.machine, from.peer.machine];
+        const path = this.network.path(near, far);
+        const due = world.now + path.latencyMs + path.extraMs;
+        world.trace.picture.message(world.now, near.name, far.name, due, text);
+      },
+    );
     const tap = this.network.tap!;
     this.network.tap = (from, bytes, arrived) => {
       if (!arrived && from.machine.index < 3 && from.peer.machine.index < 3)

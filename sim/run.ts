@@ -19,6 +19,7 @@ import { drawOptions } from "./options.js";
 import { show } from "./controller-program.js";
 import { PairWorld } from "./pair-world.js";
 import { MODE_BOTH } from "../protocol/record.js";
+import type { Mark } from "./world/picture.js";
 import { World } from "./world/world.js";
 import type { Violation } from "./world/world.js";
 
@@ -67,6 +68,8 @@ export interface RunResult {
   /** The run ended where the pair must wait for an operator (not a failure). */
   waited: string;
   lines: string[];
+  /** For a picture; empty unless the run was readable. */
+  marks: Mark[];
 }
 
 export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
@@ -117,6 +120,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     failed: history.failed,
     waited,
     lines: world.trace.lines,
+    marks: world.trace.picture.marks,
   };
 }
 

@@ -1,5 +1,5 @@
 /** Makes a failing plan smaller: leaves faults out as long as the same promise still breaks. */
-import type { RunResult } from "./run.js";
+import type { RunOptions, RunResult } from "./run.js";
 import { runSeed } from "./run.js";
 import { drawOptions } from "./options.js";
 import { describeFault, drawPlan } from "./faults.js";
@@ -14,13 +14,18 @@ export interface Shrunk {
 }
 
 /** @param runsMax how many runs it may take */
-export function shrink(seed: number, promise: string, runsMax: number, swarm = false): Shrunk {
+export function shrink(
+  seed: number,
+  promise: string,
+  runsMax: number,
+  options: Pick<RunOptions, "swarm" | "safetyOnly"> = {},
+): Shrunk {
   const world = new World(seed, false);
-  const options = drawOptions(world.random.fork("options"), swarm);
-  const plan = drawPlan(world.random.fork("plan"), options);
+  const drawn = drawOptions(world.random.fork("options"), options.swarm === true);
+  const plan = drawPlan(world.random.fork("plan"), drawn);
   const count = plan.length;
   let kept = Array.from({ length: count }, (_, i) => i);
-  let result = runSeed(seed, { swarm });
+  let result = runSeed(seed, options);
   let runs = 0;
   for (let size = Math.max(1, kept.length >> 1); runs < runsMax; size = Math.max(1, size >> 1)) {
     let removed = false;
@@ -28,7 +33,7 @@ export function shrink(seed: number, promise: string, runsMax: number, swarm = f
       const trial = kept.filter((_, i) => i < at || i >= at + size);
       const wanted = new Set(trial);
       runs++;
-      const outcome = runSeed(seed, { swarm, keep: (_fault, index) => wanted.has(index) });
+      const outcome = runSeed(seed, { ...options, keep: (_fault, index) => wanted.has(index) });
       if (outcome.violation?.promise === promise) {
         kept = trial;
         result = outcome;
@@ -40,7 +45,11 @@ export function shrink(seed: number, promise: string, runsMax: number, swarm = f
     if (size === 1 && !removed) break;
   }
   const wanted = new Set(kept);
-  result = runSeed(seed, { swarm, readable: true, keep: (_fault, index) => wanted.has(index) });
+  result = runSeed(seed, {
+    ...options,
+    readable: true,
+    keep: (_fault, index) => wanted.has(index),
+  });
   const faults = kept.map((i) => `at ${plan[i]!.atMs.toFixed(0)} ${describeFault(plan[i]!)}`);
   return { kept, of: count, faults, result };
 }

@@ -2,6 +2,8 @@
  * What happened, twice: a hash of everything (two runs of a seed must agree on it) and, when asked
  * for, lines that a person can read.
  */
+import { Picture } from "./picture.js";
+
 const scratch = new Float64Array(1);
 const words = new Uint32Array(scratch.buffer);
 
@@ -10,6 +12,8 @@ export class Trace {
   private h2 = 0x1b873593;
   readonly lines: string[] = [];
   eventCount = 0;
+  /** Kept when the trace is readable. */
+  readonly picture = new Picture();
 
   constructor(readonly readable: boolean) {}
 
@@ -45,7 +49,24 @@ export class Trace {
     for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
     this.fold(timeMs, 1, who.charCodeAt(0), h);
     if (this.readable) {
+      this.draw(timeMs, who, text);
       this.lines.push(`${timeMs.toFixed(3).padStart(12)}  ${who.padEnd(10)} ${text}`);
+    }
+  }
+
+  private draw(timeMs: number, who: string, text: string): void {
+    const { picture } = this;
+    if (who === "FAULT" || who === "OPERATOR" || who === "HEAL") {
+      picture.say(timeMs, "fault", "clients", `${who} ${text}`);
+    } else if (who === "VIOLATION") {
+      picture.say(timeMs, "violation", who, text.split("\n")[0]!);
+    } else if (who === "FLASH") {
+      picture.say(timeMs, "text", "controller", `flash: ${text}`);
+    } else {
+      picture.say(timeMs, "text", who, text);
+      if (/^(process gone|power lost)/.test(text)) picture.state(timeMs, who, "gone");
+      else if (text === "hangs") picture.state(timeMs, who, "hung");
+      else if (text === "starts") picture.state(timeMs, who, "up");
     }
   }
 
