@@ -82,6 +82,8 @@ export class LinkTap {
   readonly readsBy = [0, 0];
   readonly standbyReads = [0, 0];
   changes = 0;
+  /** Answers of each server that came to the controller. */
+  readonly answersBy = [0, 0];
   readonly counts: LinkCounts = {
     refused: 0,
     changesInBoth: 0,
@@ -169,6 +171,7 @@ export class LinkTap {
     if ((flags & OUTCOME_MASK) !== OUTCOME_ANSWER) return;
     const kind = link.classes.get(id);
     if (kind === undefined) return;
+    this.answersBy[link.server]!++;
     const record = this.world.flashRecord();
     const current = record !== undefined && record.epoch === link.epoch ? record : undefined;
     const name = link.server === 0 ? "a" : "b";

@@ -4,7 +4,7 @@
  * With --seed alone: runs that seed and says what happened. With --runs or --minutes: runs seeds from --seed (default 1)
  * on, with a live line, and shows the first failure's trace.
  */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.js";
 import { coverageTable } from "./coverage.js";
@@ -14,6 +14,7 @@ import { MUTATIONS, UNCAUGHT } from "./mutations.js";
 import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
+import { playScenario } from "./scenario.js";
 import { shrink } from "./shrink.js";
 import type * as Worker from "./worker.js";
 import { runSlices, sumSlices } from "./slices.js";
@@ -33,6 +34,7 @@ const HELP = `npm run sim -- [options]
   --slices DIR       runs in slices; each leaves a file there, and is not run again
   --slice-size N     seeds of a slice (10000)
   --sum DIR          adds up the slices of a directory
+  --scenario F       plays a scenario (test/scenarios) and prints it with what comes of it
   --mutations        breaks every rule of the list in turn: which promise of safety shows it, in which seed
   --uncaught         the same for the list of those that nothing has shown yet
   --mutation NAME    runs with this rule broken`;
@@ -56,6 +58,7 @@ const { values } = parseArgs({
     slices: { type: "string" },
     "slice-size": { type: "string", default: "10000" },
     sum: { type: "string" },
+    scenario: { type: "string" },
     mutation: { type: "string" },
     mutations: { type: "boolean", default: false },
     uncaught: { type: "boolean", default: false },
@@ -80,7 +83,8 @@ function showRun(result: RunResult, all: boolean): void {
   );
   if (result.violation !== undefined) {
     console.log(`VIOLATION of ${result.violation.promise}: ${result.violation.what}`);
-    console.log(`replay: ${replayCommand(result.seed, swarm)}`);
+    const broken = values.mutation === undefined ? "" : ` --mutation "${values.mutation}"`;
+    console.log(`replay: ${replayCommand(result.seed, swarm)}${broken}`);
   }
 }
 
@@ -203,7 +207,9 @@ async function slices(directory: string): Promise<number> {
 }
 
 if (values.help) console.log(HELP);
-else if (values.sum !== undefined) console.log(sumSlices(values.sum));
+else if (values.scenario !== undefined) {
+  process.stdout.write(playScenario(readFileSync(values.scenario, "utf8")).text);
+} else if (values.sum !== undefined) console.log(sumSlices(values.sum));
 else if (values.slices !== undefined) process.exitCode = await slices(values.slices);
 else if (values.mutations || values.uncaught) process.exitCode = await table();
 else if (values.seed !== undefined && values.runs === undefined && values.minutes === undefined) {

@@ -1183,6 +1183,24 @@ export class PairWorld implements ClientWorld {
     return lives(other) ? "" : "both disks of the record are gone";
   }
 
+  /** The record that was in flash so many records ago. */
+  recordsBefore(count: number): Uint8Array | undefined {
+    return this.pastRecords[this.pastRecords.length - 1 - count];
+  }
+
+  backUp(index: 0 | 1): void {
+    this.backups[index] = this.disks[index].backup();
+  }
+
+  restore(index: 0 | 1): void {
+    this.disks[index].restore(this.backups[index]!);
+  }
+
+  /** The next failure of this disk is meant. */
+  allowDiskFailure(index: 0 | 1): void {
+    this.mayFail[index] = true;
+  }
+
   agent(index: 0 | 1): AgentProgram | undefined {
     const program = this.machines[index]!.program;
     return program instanceof AgentProgram ? program : undefined;

@@ -11,8 +11,10 @@ const WIDTH = 1090;
 const TOP = 96;
 const LANE_WIDTH = 14;
 /** Marks shown, from the end. */
-const MARKS_MAX = 260;
-const ROW = 15;
+const MARKS_MAX = 220;
+const MESSAGE_ROW = 9;
+/** So much after the violation is shown. @unit ms */
+const AFTER_MS = 2;
 
 const COLOURS: Record<string, string> = {
   // servers
@@ -73,8 +75,8 @@ class Page {
     for (const mark of marks) {
       const passed = mark.atMs - before;
       // Rows of one moment lie close together; a long quiet is drawn as a gap, not to scale.
-      at += passed <= 0 ? 5 : Math.min(46, 6 + 7 * Math.log2(1 + passed * 4));
-      if (mark.kind === "text" || mark.kind === "fault" || mark.kind === "violation") at += ROW - 5;
+      at += passed <= 0 ? MESSAGE_ROW : Math.min(46, MESSAGE_ROW + 6 * Math.log2(1 + passed * 4));
+      if (mark.kind !== "message") at += 3;
       this.y.push(at);
       before = mark.atMs;
     }
@@ -131,10 +133,11 @@ function arrow(mark: Mark, y: number, page: Page, shown: readonly Mark[]): strin
   const x1 = LANE_X[from]! + side * (LANE_WIDTH / 2);
   const x2 = LANE_X[to]! - side * (LANE_WIDTH / 2 + 2);
   const y2 = Math.min(Math.max(y + 2, page.yOf(shown, mark.arrivesMs)), y + 60);
-  const middle = x1 + (x2 - x1) * 0.5;
+  // Near its sender, so that what crosses a lane does not write over it.
+  const middle = x1 + side * 118;
   return (
     `<line x1="${x1}" y1="${y.toFixed(1)}" x2="${x2}" y2="${y2.toFixed(1)}" class="m" marker-end="url(#tip)"/>` +
-    `<text x="${middle}" y="${((y + y2) / 2 - 2).toFixed(1)}" text-anchor="middle" class="w">${escape(cut(mark.text, 46))}</text>\n`
+    `<text x="${middle}" y="${(y - 1).toFixed(1)}" text-anchor="middle" class="w">${escape(cut(mark.text, 46))}</text>\n`
   );
 }
 
@@ -153,9 +156,40 @@ function violation(mark: Mark, y: number): string {
   );
 }
 
+/** When the last of the operations that a checker names had ended: histories are judged only after the run. */
+function focusOf(result: RunResult): number {
+  const { violation } = result;
+  if (violation === undefined) return Infinity;
+  const times = [...violation.what.matchAll(/\[(\d+\.\d+)\.\.(\d+\.\d+|\?)\]/g)].flatMap((found) =>
+    [found[1]!, found[2]!].filter((text) => text !== "?").map(Number),
+  );
+  return times.length > 0 ? Math.max(...times) : violation.atMs;
+}
+
+/** The marks up to the violation, which is put where it happened. */
+function marksToShow(result: RunResult): Mark[] {
+  const focus = focusOf(result);
+  const marks = result.marks.filter(
+    (mark) => mark.kind !== "violation" && mark.atMs <= focus + AFTER_MS,
+  );
+  if (result.violation !== undefined) {
+    const { promise, what } = result.violation;
+    const at = marks.findIndex((mark) => mark.atMs > focus);
+    marks.splice(at < 0 ? marks.length : at, 0, {
+      atMs: focus,
+      kind: "violation",
+      who: "",
+      to: "",
+      arrivesMs: focus,
+      text: `${promise}: ${what.split("\n")[0]!}`,
+    });
+  }
+  return marks;
+}
+
 /** @param result of a run that kept its marks (RunOptions.readable) */
 export function drawTimeline(result: RunResult): string {
-  const all = result.marks;
+  const all = marksToShow(result);
   const shown = all.filter((mark) => mark.kind !== "state").slice(-MARKS_MAX);
   const page = new Page(shown);
   let body = lanes(all, shown, page);
