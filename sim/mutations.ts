@@ -409,6 +409,47 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     seedsMax: SEEDS_MAX,
   },
+  {
+    name: "both names whatever disk is there now",
+    rule: "17: every request for both names the disk that joined, and C's both carries it",
+    edits: [
+      {
+        file: "firmware/core/rejoin.ts",
+        find: "record: withIdentity(next, other, said.askIdentity),",
+        replace: "record: withIdentity(next, other, pair.servers[other].said!.identity),",
+      },
+      {
+        file: "firmware/core/rejoin.ts",
+        find: "if (!bytesEqual(joined.said.identity, said.askIdentity)) {",
+        replace: "if (joined.said.identity.length === 0) {",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+  },
+  {
+    name: "what may be done is called surely not done",
+    rule: "exactly once: errors that clients retry are used only when the command was surely not done",
+    edits: [
+      {
+        file: "firmware/core/local-answers.ts",
+        find: "  if (table.mayBeDone[row] !== 0) {",
+        replace: "  if (table.mayBeDone[row] > 1) {",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+  },
+  {
+    name: "entries of one epoch look alike, whoever was primary",
+    rule: "8: logs that differ are found different, after a split by an old board too",
+    edits: [
+      {
+        file: ROLES,
+        find: "const stamp = record.epoch * 2 + record.primary;",
+        replace: "const stamp = record.epoch * 2;",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+  },
 ];
 
 /**
@@ -543,23 +584,6 @@ export const UNCAUGHT: readonly Mutation[] = [
     seedsMax: SEEDS_MAX,
   },
   {
-    name: "both names whatever disk is there now",
-    rule: "17: every request for both names the disk that joined, and C's both carries it",
-    edits: [
-      {
-        file: "firmware/core/rejoin.ts",
-        find: "record: withIdentity(next, other, said.askIdentity),",
-        replace: "record: withIdentity(next, other, pair.servers[other].said!.identity),",
-      },
-      {
-        file: "firmware/core/rejoin.ts",
-        find: "if (!bytesEqual(joined.said.identity, said.askIdentity)) {",
-        replace: "if (joined.said.identity.length === 0) {",
-      },
-    ],
-    seedsMax: SEEDS_MAX,
-  },
-  {
     name: "a join is given up after asked",
     rule: "17: after asked it stays joint until it adopts a higher epoch",
     edits: [
@@ -573,18 +597,6 @@ export const UNCAUGHT: readonly Mutation[] = [
         find: "    this.roles.joining = false;\n    this.notBeforeMs = nowMs + pauseMs;",
         replace:
           "    this.roles.joining = false;\n    this.roles.asked = undefined;\n    this.notBeforeMs = nowMs + pauseMs;",
-      },
-    ],
-    seedsMax: SEEDS_MAX,
-  },
-  {
-    name: "what may be done is called surely not done",
-    rule: "exactly once: errors that clients retry are used only when the command was surely not done",
-    edits: [
-      {
-        file: "firmware/core/local-answers.ts",
-        find: "  if (table.mayBeDone[row] !== 0) {",
-        replace: "  if (table.mayBeDone[row] > 1) {",
       },
     ],
     seedsMax: SEEDS_MAX,

@@ -44,6 +44,8 @@ export const HELP = `commands of a scenario:
 
 const SETTLE_MS = 5000;
 const UNTIL_MS = 10000;
+/** What passed between two lines is told as the nearest of these. */
+const PASSED_MS = [50, 100, 200, 500, 1000, 2000, 5000, 10000];
 const NEVER = 1e12;
 
 const STILL: Options = {
@@ -166,6 +168,7 @@ export class Scenario {
   private pair!: PairWorld;
   private readonly askers = new Map<Via, Asker>();
   private shown = 0;
+  private lastMs = 0;
   private out: string[] = [];
 
   get violations(): readonly Violation[] {
@@ -378,8 +381,12 @@ export class Scenario {
   private collect(): void {
     const { lines } = this.world.trace;
     for (; this.shown < lines.length; this.shown++) {
-      const text = readable(lines[this.shown]!);
-      if (text === undefined) continue;
+      const found = readable(lines[this.shown]!);
+      if (found === undefined) continue;
+      const { atMs, text } = found;
+      const passed = passedText(atMs - this.lastMs);
+      if (passed !== "") this.out.push(passed);
+      this.lastMs = atMs;
       const details = lines[this.shown + 1];
       const more = details === undefined ? "" : detailOf(details);
       this.out.push(anonymous(more === "" ? text : `${text}: ${more}`));
@@ -388,13 +395,23 @@ export class Scenario {
 }
 
 /** A line of the trace without what is for machines; undefined: not for people at all. */
-function readable(line: string): string | undefined {
-  const found = /^ *(\d+)\.(\d)\d\d {2}(\S+(?: at [ab])?|client at [ab]) +(.*)$/.exec(line);
+function readable(line: string): { atMs: number; text: string } | undefined {
+  const found = /^ *(\d+\.\d{3}) {2}(\S+(?: at [ab])?|client at [ab]) +(.*)$/.exec(line);
   if (found === null) return undefined;
-  const [, whole, tenth, who, rest] = found as unknown as [string, string, string, string, string];
+  const [, time, who, rest] = found as unknown as [string, string, string, string];
   if (/^[A-Z]+ #\d+ flags|^\{/.test(rest) || rest.startsWith("debug ")) return undefined;
   const text = rest.replace(/^(info|warn|error) /, "");
-  return `${`${whole}.${tenth}`.padStart(8)}  ${who.padEnd(11)} ${text}`;
+  return { atMs: Number(time), text: `${who.padEnd(11)} ${text}` };
+}
+
+/** Time that passed, in steps so coarse that a change elsewhere in the code seldom shows. */
+function passedText(ms: number): string {
+  if (ms < PASSED_MS[0]! * 0.7) return "";
+  let nearest = PASSED_MS[0]!;
+  for (const step of PASSED_MS) {
+    if (Math.abs(Math.log(ms / step)) < Math.abs(Math.log(ms / nearest))) nearest = step;
+  }
+  return `            ... some ${nearest} ms`;
 }
 
 function detailOf(line: string): string {

@@ -196,7 +196,7 @@ export class AppendReceiver {
       );
       return;
     }
-    if (chunkEpoch(chunk) < log.epochOfEnd() || chunkEpoch(chunk) > this.roles.epoch()) {
+    if (chunkEpoch(chunk) < log.epochOfEnd() || chunkEpoch(chunk) > this.roles.logEpoch()) {
       this.link.fault("an entry of epoch " + chunkEpoch(chunk));
       return;
     }

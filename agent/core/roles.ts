@@ -168,6 +168,18 @@ export class Roles {
     return epochOf(this.record);
   }
 
+  /**
+   * What entries of this epoch are stamped with: the epoch and its primary, as one number that grows with the epoch. An epoch has
+   * one primary, but for a pair split by an old controller board (rule 19): its entries must not look alike.
+   */
+  logEpoch(): number {
+    const { record } = this;
+    if (record === undefined) return 0;
+    const stamp = record.epoch * 2 + record.primary;
+    assert(stamp <= 0xffffffff, "an epoch that fits a stamp");
+    return stamp;
+  }
+
   state(): RoleState {
     if (this.stopped !== "") return "stopped";
     const { record } = this;

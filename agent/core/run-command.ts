@@ -252,7 +252,7 @@ export class CommandRunner {
   private append(timeMs: number, nowMs: number): void {
     const { parts, touched, effects } = this;
     const stampMs = timeMs > this.log.timeMs ? timeMs : this.log.timeMs;
-    const index = this.log.append(this.roles.epoch(), stampMs, nowMs, parts);
+    const index = this.log.append(this.roles.logEpoch(), stampMs, nowMs, parts);
     // Without effects too: the keyspace counts how far it has come.
     touched.length = 0;
     const all = this.keyspace.apply(effects.bytes, 0, effects.length, index, touched);

@@ -124,7 +124,8 @@ export function setAsideFiles(
       at = readEntry(chunk, at, chunk.length, view);
       const line: Record<string, unknown> = {
         index: first + i,
-        epoch: chunkEpoch(chunk),
+        // The stamp holds the primary as well (Roles.logEpoch).
+        epoch: Math.floor(chunkEpoch(chunk) / 2),
         timeMs: chunkTimeMs(chunk),
       };
       const { effectsStart, effectsEnd } = view;

@@ -7,8 +7,9 @@
  *     base ........ oldest kept ........ applied ........ flushed ........ end
  *     (in the data only)                (in the tables)   (on disk)        (in memory)
  *
- * (epoch, index) names an entry for ever, since an epoch has one primary. So two logs are compared by
- * where their epochs begin, and the boundaries are remembered longer than the entries.
+ * (epoch, index) names an entry for ever, since an epoch has one primary; the number called epoch in here holds both
+ * (Roles.logEpoch), for the one case where it had two. So two logs are compared by where their epochs begin, and the
+ * boundaries are remembered longer than the entries.
  */
 import { readU32, readU48, writeU32, writeU48 } from "../../protocol/frame.js";
 import { assert } from "../../protocol/malformed.js";
