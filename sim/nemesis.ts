@@ -247,6 +247,16 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
     else if (fault.strength > 0.5) pair.soon(150, 400, () => pair.hangFor(1 - primary, 300));
   },
 
+  /** A switchover is ordered while nothing passes between the servers: what is open cannot end. */
+  stalledDrain(pair, fault) {
+    pair.burst("controller", 500);
+    pair.soon(20, 60, () => {
+      pair.blockPeers(300 + fault.forMs);
+      pair.soon(1, 40, () => pair.command("switchover"));
+      if (fault.strength < 0.3) pair.soon(20, 200, () => pair.strikeDown(primaryOf(pair), 50, 900));
+    });
+  },
+
   /** The lights go out, for everyone; they come back in any order. */
   blackOut(pair, fault) {
     for (const index of [0, 1, 2]) {

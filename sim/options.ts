@@ -60,6 +60,7 @@ export const FAULT_KINDS = [
   "blackOut",
   "ownCable",
   "farPrimary",
+  "stalledDrain",
   "forceLossy",
   "forceAny",
   "splitByOldBoard",

@@ -85,6 +85,10 @@ export class PairWorld implements ClientWorld {
   private forcedCount = 0;
   /** A board serves beside a server that knows no later record, though there is one. */
   oldBoardAlone = false;
+  /** The servers have found that they differ under one epoch; an operator is on the way. */
+  private splitFound = false;
+  private choosing = false;
+  private reforcing = false;
   readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
   private healing = false;
@@ -345,6 +349,11 @@ export class PairWorld implements ClientWorld {
   }
 
   private onAgentNote(event: string, details: object | undefined): void {
+    if (event === "stopped" && /another record/.test((details as { why: string }).why)) {
+      this.splitFound = true;
+      if (!this.choosing) this.chooseAfterSplit();
+    }
+    if (event === "set-aside-refused") this.forceAgain();
     if (event !== "record-adopted") return;
     const { world } = this;
     world.cover(`role ${(details as { role: string }).role}`);
@@ -1065,8 +1074,81 @@ export class PairWorld implements ClientWorld {
       this.oldBoardAlone = true;
       this.closeBooks();
       this.startAgain(C, 5);
+      const way = this.faultRandom.float();
+      if (way < 0.35) {
+        // The other is back in the middle of a flash write.
+        this.onFlashWrite.push(() => {
+          this.holdFlash(300);
+          this.machines[other]!.start();
+          return true;
+        });
+      } else if (way < 0.6) {
+        // The one that served is gone again when the other is back.
+        this.soon(110, 200, () => this.hangFor(stale, 700));
+      }
     });
     return true;
+  }
+
+  /** One that has stopped for good goes on only when its process is started anew. */
+  private restartStopped(): void {
+    for (const index of [A, B] as const) {
+      const machine = this.machines[index]!;
+      const agent = this.agent(index);
+      if (agent === undefined || machine.state !== "up") continue;
+      const status = agent.core.status(machine.localNow()) as { role: string };
+      if (status.role !== "stopped") continue;
+      machine.kill("restarted by the operator");
+      machine.start();
+    }
+  }
+
+  /**
+   * A controller that restarted in the middle has forgotten that it was forced, and a server keeps what it has confirmed: the
+   * order has to be given again.
+   */
+  private forceAgain(): void {
+    if (this.reforcing || this.forcedCount === 0) return;
+    this.reforcing = true;
+    const before = this.forcedCount;
+    const again = (left: number): void => {
+      const record = this.flashRecord;
+      if (left === 0 || this.forcedCount > before || record?.mode !== MODE_SOLO) {
+        this.reforcing = false;
+        return;
+      }
+      this.mayLose = true;
+      this.command(`force ${NAMES[record.primary]!}`);
+      this.world.after(this.faultRandom.between(20, 120), () => again(left - 1));
+    };
+    this.world.after(this.faultRandom.between(20, 200), () => again(20));
+  }
+
+  /** Both have a history of one epoch of their own and stopped: an operator restarts one, forces it, restarts the other. */
+  private chooseAfterSplit(): void {
+    const own = this.faultRandom;
+    this.choosing = true;
+    this.world.after(own.between(20, 400), () => {
+      const kept = this.dead.has(A) ? B : this.dead.has(B) ? A : own.pick([A, B] as const);
+      this.machines[A]!.kill("restarted by the operator");
+      this.machines[B]!.kill("restarted by the operator");
+      this.machines[kept]!.start();
+      const before = this.forcedCount;
+      const again = (left: number): void => {
+        if (this.forcedCount === before && left > 0) {
+          this.mayLose = true;
+          this.command(`force ${NAMES[kept]!}`);
+          this.world.after(own.between(20, 120), () => again(left - 1));
+          return;
+        }
+        this.choosing = false;
+        this.mayLose = false;
+        if (this.forcedCount > before) this.splitFound = false;
+        if (!this.dead.has(1 - kept)) this.machines[1 - kept]!.start();
+        this.restartStopped();
+      };
+      this.world.after(own.between(20, 300), () => again(40));
+    });
   }
 
   /** What was acknowledged so far may be gone, by order. */
@@ -1119,7 +1201,7 @@ export class PairWorld implements ClientWorld {
 
   /** Whether some disk has been exchanged and the pair has not taken it in yet. */
   taintedNow(): boolean {
-    if (this.oldBoardAlone) return true;
+    if (this.oldBoardAlone || this.splitFound) return true;
     const record = this.flashRecord;
     for (const index of [A, B] as const) {
       if (!this.tainted[index] || record === undefined || record.mode === MODE_SOLO) continue;
@@ -1168,6 +1250,8 @@ export class PairWorld implements ClientWorld {
    */
   mayWait(): string {
     this.readFlash();
+    if (this.choosing || this.oldBoardAlone) return "";
+    if (this.splitFound) return "two histories of one epoch";
     const record = this.newestRecord();
     // An old board's record is found out by the first server that knows better; then it is as good as none.
     if (this.flashRecord === undefined || record!.epoch > this.flashRecord.epoch) {

@@ -36,6 +36,8 @@ export class SessionClient {
   private waiting = 0;
   private wakeAt = Infinity;
   private draining = false;
+  /** Open reads, and the connection each was sent over first. */
+  private readonly readsOf = new Map<Operation, number>();
   private readonly nonces: Random;
 
   constructor(
@@ -109,10 +111,9 @@ export class SessionClient {
 
   private ask(kind: OperationKind, key: string, value: string, words: string[], cls: number): void {
     const { history } = this.world;
-    // Writes keep their order. A read that is asked again may see a write that was sent after it.
-    const session = kind === "get" ? this.world.nextSession() : this.session;
-    const operation = history.invoke(session, kind, key, value, "controller", this.now);
+    const operation = history.invoke(this.session, kind, key, value, "controller", this.now);
     operation.numbered = true;
+    if (kind === "get") this.readsOf.set(operation, this.generation);
     this.waiting++;
     this.submit(words, cls, operation);
   }
@@ -212,6 +213,12 @@ export class SessionClient {
     }
     this.waiting--;
     const { history } = this.world;
+    const sentIn = this.readsOf.get(token);
+    this.readsOf.delete(token);
+    // A read that was asked again over another connection may see a write that was sent after it; all else keeps the order.
+    if (sentIn !== undefined && sentIn !== this.generation) {
+      token.session = this.world.nextSession();
+    }
     if (outcome.kind === "notDone") history.fail(token, this.now);
     else if (outcome.kind !== "reply") history.loseTrack(token);
     else if (isReplyError(outcome.value)) this.failed(token, outcome.value.error);

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildBundle, checkMutation } from "../../sim/bundle.js";
 import type { Bundle } from "../../sim/bundle.js";
+import { coverageRows } from "../../sim/coverage.js";
 import { replayCommand, runFarm } from "../../sim/farm.js";
 import { Totals } from "../../sim/totals.js";
 import { tryMutation } from "../../sim/mutation-table.js";
@@ -79,6 +80,9 @@ describe("the pair in its virtual world", () => {
     expect(totals.acknowledgedWrites).toBeGreaterThan(SEEDS * 20);
     expect(totals.standbyReads).toBeGreaterThan(SEEDS * 5);
     expect(totals.waited).toBeLessThan(SEEDS / 10);
+    // Nor would one that never came to a rule, or to a transition of the state table.
+    const missed = coverageRows(totals.covered).filter((row) => row.count === 0);
+    expect(missed.map((row) => `${row.rule}: ${row.what}`)).toEqual([]);
   }, 240000);
 });
 
