@@ -7,4 +7,5 @@ export interface BenchArgs {
   fault: string | undefined;
   only: string | undefined;
   keys: number | undefined;
+  seed: number | undefined;
 }

@@ -72,6 +72,12 @@ const BENCHES: Record<string, Bench> = {
     short: false,
     load: () => import("./hour.js"),
   },
+  chaos: {
+    about:
+      "real faults on three machines, all replies judged by the simulator's checkers (--minutes 10 --seed N)",
+    short: false,
+    load: () => import("./chaos.js"),
+  },
   "bad-input": {
     about: "what the pair does with what it should never get",
     short: true,
@@ -87,6 +93,7 @@ const OPTIONS = {
   fault: { type: "string" },
   only: { type: "string" },
   keys: { type: "string" },
+  seed: { type: "string" },
   list: { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -122,8 +129,8 @@ async function main(): Promise<void> {
     list();
     return;
   }
-  const numbers: Partial<Record<"runs" | "minutes" | "seconds" | "keys", number>> = {};
-  for (const name of ["runs", "minutes", "seconds", "keys"] as const) {
+  const numbers: Partial<Record<"runs" | "minutes" | "seconds" | "keys" | "seed", number>> = {};
+  for (const name of ["runs", "minutes", "seconds", "keys", "seed"] as const) {
     const text = values[name];
     if (text === undefined) continue;
     const number = Number(text);
@@ -141,6 +148,7 @@ async function main(): Promise<void> {
     fault: values.fault,
     only: values.only,
     keys: numbers.keys,
+    seed: numbers.seed,
   };
   const unknown = positionals.filter((name) => !(name in BENCHES));
   if (unknown.length > 0) return wrong(`no benchmark ${unknown.join(", ")}`);
