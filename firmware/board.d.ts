@@ -2,8 +2,10 @@
 declare module "dyad:board" {
   import type { Timings } from "./core/config.js";
   import type { Limits } from "./core/limits.js";
+  import type { BoardNetwork } from "../hal/espruino/engine.js";
 
   export interface Board {
+    readonly network: BoardNetwork;
     readonly name: string;
     /** Name of the serial device that carries the console. */
     readonly consoleDevice: string;
@@ -29,4 +31,11 @@ declare module "dyad:board" {
   }
 
   export const board: Board;
+}
+
+/** The one of hal/espruino/network-*.ts that the board's configuration asks for. */
+declare module "dyad:network" {
+  import type { StartNetwork } from "../hal/espruino/engine.js";
+
+  export const startNetwork: StartNetwork;
 }

@@ -5,6 +5,7 @@
  * all that a boot needs.
  */
 import { board } from "dyad:board";
+import { startNetwork } from "dyad:network";
 import type { EngineMemory, EngineSerial, EngineUtilities } from "../hal/espruino/engine.js";
 import { openConsole } from "../hal/espruino/console.js";
 import { openFlash } from "../hal/espruino/flash.js";
@@ -60,10 +61,12 @@ function memoryText(): string {
 }
 
 mendTypedArraySlice();
+// Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
+const watchdog = startWatchdog(board.watchdogSeconds);
 const loop: ChipLoop = createChipLoop({
   hardware: espruinoHardware(board.udpPort),
   flash: openFlash(board.journalSlots, RECORD_BYTES),
-  watchdog: startWatchdog(board.watchdogSeconds),
+  watchdog: watchdog,
   servers: board.servers,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
@@ -115,8 +118,14 @@ function onLine(line: string): void {
 process.on("uncaughtException", (error) => reboot("error nobody caught: " + error));
 E.on("errorFlag", (flags) => reboot("the engine reports " + flags.join(" ")));
 terminal = openConsole(global[board.consoleDevice] as EngineSerial, { onLine: onLine });
-loop.start();
-listen("server", board.linkPort, board.linkSlots);
-listen("redis", board.redisPort, board.redisSlots);
-listen("native", board.nativePort, board.nativeSlots);
+
+function begin(): void {
+  loop.start();
+  listen("server", board.linkPort, board.linkSlots);
+  listen("redis", board.redisPort, board.redisSlots);
+  listen("native", board.nativePort, board.nativeSlots);
+  say("the network is up: listening");
+}
+
+startNetwork(board.network, { onReady: begin, onLost: say, onError: reboot });
 say("dyad on " + board.name + ": " + memoryText());

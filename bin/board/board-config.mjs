@@ -242,6 +242,7 @@ export function boardModule(name, config) {
   const constants = {
     name,
     consoleDevice: config.hardware.consoleDevice,
+    network: config.network,
     servers: config.servers,
     key: bytesOf(config.key),
     clientKey: config.clientKey === undefined ? undefined : bytesOf(config.clientKey),

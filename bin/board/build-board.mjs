@@ -1,9 +1,10 @@
-/** Builds one board's firmware: configuration checked, bundle linted, size printed against the board's. */
+/** Builds one board's firmware: configuration checked, bundle linted, what it takes printed against what the board has. */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { BoardError, readBoard } from "./board-config.mjs";
 import { bundleBoard } from "./bundle.mjs";
 import { lintBundle, lintLengths } from "./engine-lint.mjs";
+import { measureBoard } from "./measure.mjs";
 import { roomOf } from "./storage-image.mjs";
 
 /** Not a board's firmware but a program's configuration; `npm run build` makes that program. */
@@ -11,6 +12,52 @@ const PROGRAMS = new Set(["linux-node"]);
 /** A slot of the journals: the record, its sequence number, chip and check sum, in whole words. @unit bytes */
 const SLOT_BYTES = 64;
 const PARTS_SHOWN = 8;
+
+/** Of the variables, the part that must stay free at full load. @unit permille */
+const FREE_PERMILLE = 250;
+
+/** The lines of the budget's table, and what is wrong with it ("": nothing). */
+export function budgetOf({ stored, journals, hardware, measured }) {
+  const { storageBytes, variables, variableBytes } = hardware;
+  const flash = roomOf(stored) + journals;
+  const row = (what, used, all, how) =>
+    `  ${what.padEnd(24)}${String(used).padStart(8)} of ${String(all).padStart(7)}  ${String(Math.round((100 * used) / all)).padStart(3)} %  ${how}`;
+  const lines = [
+    row("flash, bytes", flash, storageBytes, `computed: bundle ${stored}, journals ${journals}`),
+  ];
+  const wrong = [];
+  if (flash > storageBytes)
+    wrong.push(`it has no room: ${flash - storageBytes} bytes of flash are missing`);
+  if (variables === 0) {
+    lines.push("  variables: as many as this machine has memory for");
+  } else if (measured === undefined) {
+    lines.push(
+      `  variables: not measured, for there is no espruino-${variables} on PATH (the interpreter built with ${variables} variables)`,
+    );
+  } else if (measured.failed !== undefined) {
+    wrong.push(
+      `it does not run in ${variables} variables of ${variableBytes} bytes (measured):\n    ${measured.failed}`,
+    );
+  } else {
+    const how = `measured on ${measured.command}`;
+    lines.push(row("variables at boot", measured.boot, variables, how));
+    lines.push(row("with both servers", measured.ready, variables, how));
+    lines.push(
+      row(
+        "at full load, the most",
+        measured.full,
+        variables,
+        `${how}, ${measured.clients} clients`,
+      ),
+    );
+    const free = Math.floor((1000 * (variables - measured.full)) / variables);
+    if (free < FREE_PERMILLE)
+      wrong.push(
+        `at full load ${(free / 10).toFixed(1)} % of its variables are free: at least ${FREE_PERMILLE / 10} % must be`,
+      );
+  }
+  return { lines, wrong: wrong.join("; ") };
+}
 
 /** @returns the exit status: 0, or 1 with the reason on standard error */
 export async function buildBoard(root, name) {
@@ -40,21 +87,26 @@ export async function buildBoard(root, name) {
     return fail(`the engine of ${name} cannot run this:\n  ${complaints.join("\n  ")}`);
   }
   const journals = 2 * roomOf(config.journalSlots * SLOT_BYTES);
-  const needed = roomOf(stored.length) + journals;
-  const { storageBytes, variables } = config.hardware;
-  console.log(`${name}: bundle ${stored.length} bytes, of these parts (before the last squeeze):`);
-  for (const part of parts.slice(0, PARTS_SHOWN)) {
-    console.log(`  ${String(part.bytes).padStart(6)}  ${part.path}`);
+  const largest = parts
+    .slice(0, PARTS_SHOWN)
+    .map(({ path, bytes }) => `${basename(path, ".ts")} ${bytes}`)
+    .join(", ");
+  console.log(`${name}: ${config.hardware.name}`);
+  console.log(`  largest parts, in bytes before the last squeeze: ${largest}`);
+  let measured;
+  try {
+    if (config.hardware.variables > 0) measured = await measureBoard(root, name, config);
+  } catch (error) {
+    measured = { failed: error.message.trim().split("\n").at(-1) };
   }
-  console.log(`  flash ${needed} of ${storageBytes} bytes (bundle, two journals; computed)`);
-  console.log(
-    variables === 0
-      ? "  variables: as many as this machine has memory for"
-      : `  variables: not measured here; the board has ${variables}`,
-  );
-  if (needed > storageBytes) {
-    return fail(`${name} has no room: ${needed - storageBytes} bytes of flash are missing.`);
-  }
+  const { lines, wrong } = budgetOf({
+    stored: stored.length,
+    journals,
+    hardware: config.hardware,
+    measured,
+  });
+  for (const line of lines) console.log(line);
+  if (wrong !== "") return fail(`${name} is not built: ${wrong}.`);
   mkdirSync(join(root, "dist"), { recursive: true });
   writeFileSync(path, text);
   writeFileSync(join(root, "dist", `${name}.bootcde`), stored);

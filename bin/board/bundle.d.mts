@@ -13,5 +13,6 @@ export function bundleFor(options: {
   entry: string;
   constants: string;
   features: Record<string, boolean>;
+  network: string;
 }): Promise<BuiltBundle>;
 export function bundleBoard(root: string, name: string, config: object): Promise<BuiltBundle>;

@@ -14,6 +14,8 @@ import { tokenise } from "./tokenise.mjs";
 
 const run = promisify(execFile);
 
+const NETWORKS = { host: "host", wifi: "wifi", w5500: "wiznet", w5100: "wiznet" };
+
 const ENTRIES = { espruino: "firmware/main.espruino.ts", iotjs: "firmware/main.iotjs.ts" };
 
 /**
@@ -40,6 +42,16 @@ const LAZY_MODULES = [
   "firmware/core/client-output.ts: endClient closeClient closeSlowest forget",
   "protocol/handshake.ts",
   "protocol/messages.ts: encodeControl decodeControl",
+];
+
+/** The same for what a long-lived function defines and only it calls: role changes, handshakes, faults. */
+const LAZY_WITHIN = [
+  "createController: foreignText onReport onLost judged move propose becamePassed alarm stop renewSession stepBlank " +
+    "askAgain stepAsking newPairId follow stepWaiting stepBoth stepDraining stepSolo stepFresh applyRoute ordered " +
+    "stepOrder lineStatus tellByLine",
+  "createServerLinks: sendControl end refuse onHello onProof onReport onControl makeRoom",
+  "openFlash: slotOf isBlank look put",
+  "createNativeFront: refuse onControl",
 ];
 
 /**
@@ -82,10 +94,11 @@ function featuresOf(config) {
 
 /**
  * Bundles an entry for an engine.
+ * @param network which of hal/espruino/network-*.ts
  * @param features values for features.ts; a part that is false is not in the bundle
  * @returns the text, and for each source how many bytes of it are in the bundle
  */
-export async function bundleFor({ root, entry, constants, features }) {
+export async function bundleFor({ root, entry, constants, features, network }) {
   const options = {
     absWorkingDir: root,
     entryPoints: [entry],
@@ -145,6 +158,9 @@ export async function bundleFor({ root, entry, constants, features }) {
         name: "board",
         setup(setup) {
           setup.onResolve({ filter: /^dyad:board$/ }, () => ({ path: "board", namespace: "dyad" }));
+          setup.onResolve({ filter: /^dyad:network$/ }, () => ({
+            path: join(root, "hal", "espruino", `network-${network}.ts`),
+          }));
           setup.onLoad({ filter: /.*/, namespace: "dyad" }, () => ({
             contents: constants,
             loader: "js",
@@ -161,7 +177,7 @@ export async function bundleFor({ root, entry, constants, features }) {
     mangleProps: undefined,
     reserveProps: undefined,
   });
-  const { text: shrunk, assertions } = shrink(named.outputFiles[0].text, LAZY_MODULES);
+  const { text: shrunk, assertions } = shrink(named.outputFiles[0].text, LAZY_MODULES, LAZY_WITHIN);
   const result = await transform(shrunk, {
     target: options.target,
     minify: true,
@@ -196,5 +212,6 @@ export function bundleBoard(root, name, config) {
     entry: join(root, ENTRIES[config.engine]),
     constants: boardModule(name, config),
     features: featuresOf(config),
+    network: NETWORKS[config.network.chip],
   });
 }

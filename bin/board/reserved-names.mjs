@@ -11,6 +11,8 @@ const ENGINE = [
   "memory", "usage", "total", "free", "blocksize", "on", "write", "end", "clsNow", "listen", "close", "createServer",
   "bind", "send", "address", "port", "createSocket", "read", "erase", "getFree", "compact", "SHA256", "setConsole", "setup",
   "env", "BOARD", "exit",
+  // WIZnet, Wifi, SPI, pins
+  "connect", "setIP", "ip", "subnet", "gateway", "mac", "sck", "miso", "mosi", "baud", "password",
   // IoT.js
   "destroy", "connect", "setNoDelay", "readFileSync", "writeFileSync", "openSync", "writeSync", "readSync", "closeSync",
   "existsSync", "createHash", "update", "digest", "argv", "stdout", "pid",

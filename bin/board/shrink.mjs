@@ -163,7 +163,7 @@ function absorb(tree, body, groups, owner, bound) {
       const { name } = one.id;
       const [user] = users.get(name);
       if (owner.has(name) || users.get(name).size !== 1 || user === undefined) continue;
-      if (bound.get(name) !== 1) continue;
+      if (bound.get(name) !== 1 || makesClosures(one)) continue;
       owner.set(name, user);
       groups.get(user).push(one);
       grown = true;
@@ -202,6 +202,7 @@ export function makeLazy(text, modules) {
   }
   // Who is asked for from outside its module gets a number there.
   absorb(tree, body, groups, owner, bound);
+  [...groups.values()].flat().forEach(refuseClosures);
   const numbers = new Map([...groups.keys()].map((path) => [path, new Map()]));
   const outside = [];
   referencesOf(tree, (node, parent) => {
@@ -254,6 +255,71 @@ export function makeLazy(text, modules) {
   return edited(text, edits);
 }
 
+function makesClosures(maker) {
+  let found = 0;
+  full(maker.body, (node) => {
+    if (/Function/.test(node.type)) found++;
+    // The order of a sort is not kept.
+    if (node.type === "CallExpression" && node.callee.property?.name === "sort") found--;
+  });
+  return found > 0;
+}
+
+/** A closure that outlives its maker would keep the whole group in memory. */
+function refuseClosures(maker) {
+  if (makesClosures(maker))
+    throw new Error(`${maker.id.name} makes a closure: it is not to be made lazily`);
+}
+
+/**
+ * The same inside one function, for what it defines and only calls itself.
+ * @param entry `function: names`
+ */
+export function makeLazyWithin(text, entry) {
+  const [outerName, list] = entry.split(": ");
+  const { tree } = parsed(text);
+  let outer = undefined;
+  full(tree, (node) => {
+    if (node.type === "FunctionDeclaration" && node.id.name === outerName) outer = node;
+  });
+  if (outer === undefined) throw new Error(`no function ${outerName} in the bundle`);
+  const functions = list.split(" ").flatMap((name) => {
+    const found = outer.body.body.filter(
+      (one) => one.type === "FunctionDeclaration" && one.id.name.replace(/\d+$/, "") === name,
+    );
+    // What a board does not offer is not there.
+    return found.slice(0, 1);
+  });
+  if (functions.length === 0) return text;
+  for (const one of functions) refuseClosures(one);
+  const numbers = new Map(functions.map((one, n) => [one.id.name, n]));
+  const lazy = `${outerName}$lazy`;
+  const edits = [];
+  ancestor(outer, {
+    Identifier(node, state, ancestors) {
+      if (!numbers.has(node.name)) return;
+      const parent = ancestors.at(-2);
+      if (parent?.id === node) return;
+      if (parent?.type !== "CallExpression" || parent.callee !== node)
+        throw new Error(`${node.name} of ${outerName} is handed out: it cannot be made lazily`);
+      if (functions.some((one) => node.start > one.start && node.end < one.end)) return;
+      edits.push({ start: node.start, end: node.end, text: `${lazy}(${numbers.get(node.name)})` });
+    },
+  });
+  const bodies = functions.map((one) => text.slice(one.start, one.end)).join("\n");
+  const names = [...numbers.keys()];
+  const last = names.pop();
+  const picked = names.map((name, n) => `n$ === ${n} ? ${name} : `).join("") + last;
+  functions.forEach((one, i) => {
+    edits.push({
+      start: one.start,
+      end: one.end,
+      text: i > 0 ? "" : `function ${lazy}(n$) {\n${bodies}\nreturn ${picked};\n}`,
+    });
+  });
+  return edited(text, edits);
+}
+
 /** Takes cases out of the one switch of a function. @param kept names of the constants whose cases stay */
 function keepCases(text, functionName, kept) {
   const { tree } = parsed(text);
@@ -297,11 +363,16 @@ export function numberAssertions(text, list) {
   return edited(text, edits);
 }
 
-/** @param named a bundle with its names kept @param lazyModules paths, as the bundler's comments name them */
-export function shrink(named, lazyModules) {
+/**
+ * @param named a bundle with its names kept
+ * @param lazyModules paths, as the bundler's comments name them
+ * @param lazyWithin functions, each with names of what it defines
+ */
+export function shrink(named, lazyModules, lazyWithin) {
   const assertions = [];
   let text = keepCases(named, "encodeControl", WRITTEN);
   text = keepCases(text, "decodeKind", READ);
   text = numberAssertions(text, assertions);
+  for (const entry of lazyWithin) text = makeLazyWithin(text, entry);
   return { text: makeLazy(inlineConstants(text), lazyModules), assertions };
 }

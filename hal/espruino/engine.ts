@@ -75,3 +75,50 @@ export interface EngineUtilities {
   getErrorFlags(): string[];
   on(event: string, listener: (data: string[]) => void): void;
 }
+
+export interface EnginePin {
+  write(value: boolean): void;
+  read(): boolean;
+}
+
+export interface EngineSpi {
+  setup(options: { sck: EnginePin; miso: EnginePin; mosi: EnginePin; baud: number }): void;
+}
+
+export interface EngineEthernet {
+  /** @returns true on success */
+  setIP(address: { ip: string; subnet: string; gateway: string; mac: string }): boolean;
+}
+
+export interface EngineWiznet {
+  connect(spi: EngineSpi, cs: EnginePin): EngineEthernet;
+}
+
+export interface EngineWifi {
+  /** The callback gets null or undefined on success. */
+  connect(ssid: string, options: { password: string }, done: (error: unknown) => void): void;
+  on(event: string, listener: () => void): void;
+}
+
+/** A board's network, as its configuration names it. */
+export type BoardNetwork =
+  | { readonly chip: "host" }
+  | { readonly chip: "wifi"; readonly ssid: string; readonly password: string }
+  | {
+      readonly chip: "w5500" | "w5100";
+      readonly spi: { bus: string; sck: string; miso: string; mosi: string; cs: string };
+      readonly reset?: string | undefined;
+      readonly mac: string;
+      readonly address: { ip: string; subnet: string; gateway: string };
+    };
+
+export interface NetworkOptions {
+  /** Called once, when listeners can be opened. */
+  onReady(): void;
+  /** It is gone, and comes back by itself. */
+  onLost(reason: string): void;
+  /** It cannot be had without a restart. */
+  onError(reason: string): void;
+}
+
+export type StartNetwork = (network: BoardNetwork, options: NetworkOptions) => void;

@@ -19,6 +19,15 @@ export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const AGENT = join(ROOT, "dist", "agent.js");
 const BOARDS = { espruino: "espruino-linux", iotjs: "iotjs-linux" };
 const SERVERS = ["a", "b"] as const;
+/** The interpreter reads its flash through files, and tests share their machine: slow is not failed. */
+const PATIENT = {
+  failureMs: 1200,
+  serialFailureMs: 1200,
+  probeMs: 500,
+  serialProbeMs: 500,
+  linkDownMs: 4000,
+  holdMs: 8000,
+};
 /** Flash of the interpreter's Linux builds, the larger of them. @unit bytes */
 const FLASH_BYTES = 512 * 1024;
 
@@ -183,12 +192,14 @@ export class ChipPair {
       keyFile?: string;
       servers: { udpPort: number }[];
       ports: Record<string, number>;
+      timings: Record<string, number>;
     } & Record<string, unknown>;
     delete raw.keyFile;
     raw.key = key;
     raw.servers[0]!.udpPort = udpA;
     raw.servers[1]!.udpPort = udpB;
     raw.ports = { redis, native, link, udp: 0 };
+    Object.assign(raw.timings, PATIENT);
     Object.assign(raw, changes);
     const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
     // The firmware boots from flash, as on a board.
@@ -237,6 +248,8 @@ export class ChipPair {
       await until(
         `status ${pattern.source}`,
         async () => {
+          // An answer at the console keeps the chip from its other work for a while.
+          await sleep(400);
           last = await this.status();
           return pattern.test(last);
         },

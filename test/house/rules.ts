@@ -40,6 +40,8 @@ const SANS_IO = /^(protocol|firmware\/core|agent\/core|agent\/commands)\//;
 /** Where a program, or a tool that reads one of our files, starts. */
 const STARTS = [
   /^firmware\/main\.[^/]+$/,
+  // Of these a board's build takes one, as its configuration says (bin/board/bundle.mjs).
+  /^hal\/espruino\/network-[a-z]+\.ts$/,
   /^agent\/main\.ts$/,
   /^client\/(client|main|cli|cli\/main)\.ts$/,
   /^sim\/(main|worker|mock-server)\.ts$/,
