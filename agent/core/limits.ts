@@ -165,8 +165,8 @@ export const DEFAULT_LIMITS: AgentLimits = {
   trimChunksMax: 64,
   checkpointBytes: 8 * MB,
 
-  copyRowsMax: 4096,
-  copyBytesMax: 512 * 1024,
+  copyRowsMax: 1024,
+  copyBytesMax: 128 * 1024,
   setAsideBytesMax: 16 * MB,
 
   sessionsMax: 1024,

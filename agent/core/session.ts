@@ -298,7 +298,9 @@ export class PeerSession {
     if (common < roles.confirmed || common < owed) {
       // Its disk lost what the two had confirmed: a backup put back in place has the same identity.
       // Nothing can be built on those confirms any more.
-      this.ports.note("error", "confirmed-entries-lost-by-peer", { confirmed: owed, common });
+      if (bytesEqual(open.identity, identityOf(record, this.other()))) {
+        this.ports.note("error", "confirmed-entries-lost-by-peer", { confirmed: owed, common });
+      } else this.ports.note("info", "peer-has-another-disk", { confirmed: owed, common });
       roles.confirmed = 0;
       if (roles.modeBoth() || roles.asked !== undefined) {
         this.problem =
