@@ -1,6 +1,7 @@
 /** Runs many seeds on worker threads. */
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
+import type { FaultKind } from "./options.js";
 import type { SeedOrder } from "./worker.js";
 import type { RunResult } from "./run.js";
 
@@ -13,6 +14,7 @@ export interface FarmOptions {
   /** See RunOptions. */
   safetyOnly?: boolean;
   swarm?: boolean;
+  only?: readonly FaultKind[] | undefined;
   onResult: (result: RunResult) => void;
   /** Asked before each seed is handed out. */
   stop: () => boolean;
@@ -48,6 +50,7 @@ export function runFarm(options: FarmOptions): Promise<void> {
         seed: next++,
         safetyOnly: options.safetyOnly === true,
         swarm: options.swarm === true,
+        only: options.only,
       };
       worker.postMessage(order);
     };

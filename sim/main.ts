@@ -11,6 +11,7 @@ import { coverageTable } from "./coverage.js";
 import { replayCommand, runFarm } from "./farm.js";
 import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
+import { FAULT_KINDS } from "./options.js";
 import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
@@ -27,6 +28,7 @@ const HELP = `npm run sim -- [options]
   --minutes N        seeds for so long
   --workers N        threads (2)
   --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
+  --only KIND,...    every world has these faults and no others
   --coverage         prints how often each transition and each rule was reached
   --trace            prints every line of a seed's trace
   --timeline F.svg   draws a seed: one lane a machine, messages as arrows, roles as colours, the violation marked
@@ -51,6 +53,7 @@ const { values } = parseArgs({
     minutes: { type: "string" },
     workers: { type: "string", default: "2" },
     swarm: { type: "boolean", default: false },
+    only: { type: "string" },
     coverage: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     timeline: { type: "string" },
@@ -65,6 +68,12 @@ const { values } = parseArgs({
   },
 });
 
+const only = values.only?.split(",").map((kind) => {
+  const found = FAULT_KINDS.find((name) => name === kind);
+  if (found === undefined)
+    throw new Error(`no fault "${kind}"; there are: ${FAULT_KINDS.join(", ")}`);
+  return found;
+});
 const seed = Number(values.seed ?? 1);
 const workers = Number(values.workers);
 const { swarm } = values;
@@ -114,6 +123,8 @@ async function many(): Promise<number> {
       count: runs,
       workers,
       swarm,
+      only,
+      safetyOnly: mutation !== undefined,
       stop: () =>
         seconds() > minutes * 60 ||
         totals.failures.length >= FAILURES_MAX ||
@@ -140,7 +151,8 @@ async function many(): Promise<number> {
   if (values.coverage) console.log(coverageTable(totals.covered));
   const failure = totals.failures.sort((x, y) => x.seed - y.seed)[0];
   if (failure === undefined) return 0;
-  if (mutation === undefined) showRun(runSeed(failure.seed, { readable: true, swarm }), false);
+  if (mutation === undefined)
+    showRun(runSeed(failure.seed, { readable: true, swarm, only }), false);
   return 1;
 }
 
@@ -162,19 +174,19 @@ async function one(): Promise<number> {
   const drawing = values.timeline !== undefined;
   let result: RunResult;
   if (values.shrink) {
-    const first = runSeed(seed, { swarm, safetyOnly });
+    const first = runSeed(seed, { swarm, only, safetyOnly });
     if (first.violation === undefined) {
       showRun(first, false);
       return 0;
     }
-    const shrunk = shrink(seed, first.violation.promise, 300, { swarm, safetyOnly });
+    const shrunk = shrink(seed, first.violation.promise, 300, { swarm, only, safetyOnly });
     result = shrunk.result;
     showRun(result, values.trace);
     console.log(
       `${shrunk.kept.length} of ${shrunk.of} faults are enough: ${shrunk.faults.join("; ")}`,
     );
   } else {
-    result = runSeed(seed, { readable: values.trace || drawing, swarm, safetyOnly });
+    result = runSeed(seed, { readable: values.trace || drawing, swarm, only, safetyOnly });
     showRun(result, values.trace);
   }
   if (drawing) writeFileSync(values.timeline!, drawTimeline(result));

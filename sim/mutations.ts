@@ -450,6 +450,38 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     seedsMax: SEEDS_MAX,
   },
+  {
+    name: "confirms of another disk count",
+    rule: "disk identity: another disk resets confirmed; 3, 9: confirmed starts at 0 in each epoch",
+    edits: [
+      {
+        file: ROLES,
+        find: "    this.adopting = undefined;\n    this.confirmed = 0;\n",
+        replace: "    this.adopting = undefined;\n",
+      },
+      {
+        file: AGENT,
+        find: "      // Another disk: nothing it has not confirmed itself counts.\n      this.roles.confirmed = 0;\n",
+        replace: "",
+      },
+      {
+        file: SESSION,
+        find: "      roles.confirmed = 0;\n      roles.joining = false;\n",
+        replace: "      roles.joining = false;\n",
+      },
+      {
+        file: SESSION,
+        find: "if (common < roles.confirmed || common < owed) {",
+        replace: "if (common < -1 && owed < -1) {",
+      },
+      {
+        file: SESSION,
+        find: "    if (!fromLog) roles.confirmed = 0;\n",
+        replace: "",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+  },
 ];
 
 /**
@@ -530,38 +562,6 @@ export const UNCAUGHT: readonly Mutation[] = [
         find: '        ? duties.reads === "never" ||\n          (duties.reads === "in session" && !this.events.readsInSession())\n        : !duties.writes',
         replace:
           '        ? duties.reads === "never" && roles.epoch() < 0\n        : !duties.writes',
-      },
-    ],
-    seedsMax: SEEDS_MAX,
-  },
-  {
-    name: "confirms of another disk count",
-    rule: "disk identity: another disk resets confirmed; 3, 9: confirmed starts at 0 in each epoch",
-    edits: [
-      {
-        file: ROLES,
-        find: "    this.adopting = undefined;\n    this.confirmed = 0;\n",
-        replace: "    this.adopting = undefined;\n",
-      },
-      {
-        file: AGENT,
-        find: "      // Another disk: nothing it has not confirmed itself counts.\n      this.roles.confirmed = 0;\n",
-        replace: "",
-      },
-      {
-        file: SESSION,
-        find: "      roles.confirmed = 0;\n      roles.joining = false;\n",
-        replace: "      roles.joining = false;\n",
-      },
-      {
-        file: SESSION,
-        find: "if (common < roles.confirmed || common < owed) {",
-        replace: "if (common < -1 && owed < -1) {",
-      },
-      {
-        file: SESSION,
-        find: "    if (!fromLog) roles.confirmed = 0;\n",
-        replace: "",
       },
     ],
     seedsMax: SEEDS_MAX,

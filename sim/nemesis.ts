@@ -93,7 +93,9 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
    */
   freshReads(pair, fault) {
     pair.slowPeers(15 + fault.strength * 60, fault.forMs + 800);
-    pair.burst("controller", fault.forMs + 800);
+    // What comes by the primary's own port is asked again by nobody.
+    if (fault.strength < 0.5) pair.burst(primaryOf(pair) === 0 ? "a" : "b", fault.forMs + 800);
+    else pair.burst("controller", fault.forMs + 800);
     pair.burst("controller", fault.forMs + 800);
     onWriting(pair, MODE_BOTH, (record) => {
       pair.onRoles.push(() => {
@@ -254,6 +256,32 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
       pair.blockPeers(300 + fault.forMs);
       pair.soon(1, 40, () => pair.command("switchover"));
       if (fault.strength < 0.3) pair.soon(20, 200, () => pair.strikeDown(primaryOf(pair), 50, 900));
+    });
+  },
+
+  /** Between `asked` and both the servers lose each other; the primary hears of both late, or never. */
+  askedCut(pair, fault) {
+    onWriting(pair, MODE_BOTH, (record) => {
+      const primary = record.primary;
+      pair.holdFlash(60 + fault.strength * 400);
+      pair.cutPeers();
+      pair.blockPeers(900 + fault.forMs);
+      pair.burst(primary === 0 ? "a" : "b", 800);
+      pair.onRoles.push(() => pair.soon(0, 30, () => pair.strikeDown(primary, 500, 2000)));
+    });
+  },
+
+  /** All is quiet, another disk is put into the standby, and the primary dies as soon as the two are one again. */
+  otherDisk(pair, fault) {
+    if (pair.flashRecord === undefined || pair.taintedNow()) return;
+    const standby = (1 - primaryOf(pair)) as 0 | 1;
+    pair.silence(1200);
+    pair.soon(40, 120, () => {
+      if (!pair.exchangeDisk(standby, { ...fault, kind: "diskReplace", forMs: 5 })) return;
+      pair.slowPeers(fault.strength * 30, 1500);
+      onWriting(pair, MODE_BOTH, (record) => {
+        pair.onRoles.push(() => pair.soon(0, 60, () => pair.strikeDown(record.primary, 500, 2000)));
+      });
     });
   },
 

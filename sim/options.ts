@@ -61,6 +61,8 @@ export const FAULT_KINDS = [
   "ownCable",
   "farPrimary",
   "stalledDrain",
+  "askedCut",
+  "otherDisk",
   "forceLossy",
   "forceAny",
   "splitByOldBoard",

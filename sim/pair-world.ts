@@ -934,6 +934,19 @@ export class PairWorld implements ClientWorld {
     }
   }
 
+  /** Nobody says anything for a while, at a server's own port neither. */
+  silence(forMs: number): void {
+    const until = this.world.now + forMs;
+    for (const client of this.clients) client.silentUntil = until;
+  }
+
+  /** Connections between the servers are reset. */
+  cutPeers(): void {
+    for (const end of this.machines[A]!.ends) {
+      if (end !== undefined && end.peer.machine === this.machines[B]) end.cut();
+    }
+  }
+
   wipeFlash(damage: string, awayMs: number): void {
     this.machines[C]!.kill("its flash is wiped");
     if (damage === "") this.flash.wipe();
@@ -1195,6 +1208,10 @@ export class PairWorld implements ClientWorld {
     if (record === undefined || this.taintedNow() || this.foreignBoard) return false;
     // An old board is in: what it says of the roles is not to be relied on.
     if (this.newestRecord()!.epoch !== record.epoch) return false;
+    for (const server of [A, B] as const) {
+      const held = this.heldRecord(server);
+      if (held?.epoch === record.epoch && held.primary !== record.primary) return false;
+    }
     // What a solo primary holds is nowhere else: that loss would be the operator's, and the pair rightly waits.
     return record.mode !== MODE_SOLO || record.primary !== index;
   }
@@ -1252,6 +1269,11 @@ export class PairWorld implements ClientWorld {
     this.readFlash();
     if (this.choosing || this.oldBoardAlone) return "";
     if (this.splitFound) return "two histories of one epoch";
+    // One that has raised an alarm acts as wiped, whatever its flash holds.
+    const state = this.controllerState();
+    if ((state === "blank" || state === "asking") && this.dead.size > 0) {
+      return "flash blank and a machine dead";
+    }
     const record = this.newestRecord();
     // An old board's record is found out by the first server that knows better; then it is as good as none.
     if (this.flashRecord === undefined || record!.epoch > this.flashRecord.epoch) {
@@ -1283,6 +1305,13 @@ export class PairWorld implements ClientWorld {
   /** The next failure of this disk is meant. */
   allowDiskFailure(index: 0 | 1): void {
     this.mayFail[index] = true;
+  }
+
+  private controllerState(): string {
+    const controller = this.controller();
+    if (controller === undefined) return "";
+    const status = controller.core.status(this.machines[C]!.localNow()) as { state: string };
+    return status.state;
   }
 
   agent(index: 0 | 1): AgentProgram | undefined {

@@ -14,7 +14,7 @@ import type { Fault } from "./faults.js";
 import { drawPlan } from "./faults.js";
 import type { History, Operation } from "./history.js";
 import { OK } from "./history.js";
-import type { Options } from "./options.js";
+import type { FaultKind, Options } from "./options.js";
 import { drawOptions } from "./options.js";
 import { show } from "./controller-program.js";
 import { PairWorld } from "./pair-world.js";
@@ -39,6 +39,8 @@ export interface RunOptions {
   swarm?: boolean;
   /** Keep lines that a person can read. */
   readable?: boolean;
+  /** Every world has these faults and no others. */
+  only?: readonly FaultKind[] | undefined;
   /** Changes what the seed drew. */
   change?: (options: Options) => void;
   /** Goes on after what is no violation of safety, as one must who asks whether safety alone catches a broken rule. */
@@ -75,6 +77,7 @@ export interface RunResult {
 export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   const world = new World(seed, runOptions.readable === true, runOptions.safetyOnly === true);
   const options = drawOptions(world.random.fork("options"), runOptions.swarm === true);
+  if (runOptions.only !== undefined) onlyThese(options, runOptions.only);
   runOptions.change?.(options);
   let plan = drawPlan(world.random.fork("plan"), options);
   if (runOptions.keep !== undefined) plan = plan.filter(runOptions.keep);
@@ -122,6 +125,14 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     lines: world.trace.lines,
     marks: world.trace.picture.marks,
   };
+}
+
+/** Leaves these faults alone of what was drawn. */
+export function onlyThese(options: Options, kinds: readonly FaultKind[]): void {
+  options.kinds = kinds.slice();
+  options.weights = kinds.map(() => 1);
+  options.gapMs = Math.max(options.gapMs, 400);
+  options.burst = 0;
 }
 
 /** What is counted once, at the end of a run. */

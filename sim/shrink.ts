@@ -1,6 +1,6 @@
 /** Makes a failing plan smaller: leaves faults out as long as the same promise still breaks. */
 import type { RunOptions, RunResult } from "./run.js";
-import { runSeed } from "./run.js";
+import { onlyThese, runSeed } from "./run.js";
 import { drawOptions } from "./options.js";
 import { describeFault, drawPlan } from "./faults.js";
 import { World } from "./world/world.js";
@@ -18,10 +18,11 @@ export function shrink(
   seed: number,
   promise: string,
   runsMax: number,
-  options: Pick<RunOptions, "swarm" | "safetyOnly"> = {},
+  options: Pick<RunOptions, "swarm" | "only" | "safetyOnly"> = {},
 ): Shrunk {
   const world = new World(seed, false);
   const drawn = drawOptions(world.random.fork("options"), options.swarm === true);
+  if (options.only !== undefined) onlyThese(drawn, options.only);
   const plan = drawPlan(world.random.fork("plan"), drawn);
   const count = plan.length;
   let kept = Array.from({ length: count }, (_, i) => i);

@@ -3,6 +3,7 @@
  * what the command line needs to look at one seed with a rule broken.
  */
 import { parentPort } from "node:worker_threads";
+import type { FaultKind } from "./options.js";
 import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
 
@@ -10,6 +11,7 @@ export interface SeedOrder {
   seed: number;
   safetyOnly: boolean;
   swarm: boolean;
+  only: readonly FaultKind[] | undefined;
 }
 
 export { runSeed, shrink };
