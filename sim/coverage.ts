@@ -77,6 +77,21 @@ export const OUT_OF_REACH: readonly { from: string; event: string; why: string }
   },
 ];
 
+/** Transitions met less than once in a thousand seeds: they are asked for only of very many. */
+export const RARE: readonly string[] = [
+  "waiting + announced -> writing",
+  "draining + rerouted -> writing",
+  "dark + rerouted -> writing",
+  "draining + standbyLost -> writing",
+  "dark + standbyLost -> writing",
+  "dark + standbyStalled -> writing",
+  "both + alarm -> blank",
+  "dark + alarm -> blank",
+  "stranded + alarm -> blank",
+  "asking + saidOtherwise -> asking",
+  "a restart in the middle of a copy",
+];
+
 export function transitionKey(from: string, event: string): string {
   return `table ${from} ${event}`;
 }

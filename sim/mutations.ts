@@ -5,6 +5,8 @@
  * longer there is an error, so that the list follows the code. Where two layers guard one rule, a mutation
  * breaks both: the first alone is not needed, and that is what it is there for.
  */
+import type { FaultKind } from "./options.js";
+
 export interface Mutation {
   name: string;
   /** The rule of the role protocol that is broken. */
@@ -12,6 +14,8 @@ export interface Mutation {
   edits: { file: string; find: string; replace: string }[];
   /** It must be caught within this many seeds, by a promise of SAFETY (world.ts). */
   seedsMax: number;
+  /** Worlds of these scripts alone, for a moment that chance would need too long to find. */
+  only?: readonly FaultKind[];
 }
 
 /** One bound for all, chosen before any of them was tried against it. */
@@ -425,6 +429,7 @@ export const MUTATIONS: readonly Mutation[] = [
       },
     ],
     seedsMax: SEEDS_MAX,
+    only: ["askedSwap"],
   },
   {
     name: "what may be done is called surely not done",

@@ -261,14 +261,34 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
 
   /** Between `asked` and both the servers lose each other; the primary hears of both late, or never. */
   askedCut(pair, fault) {
-    onWriting(pair, MODE_BOTH, (record) => {
-      const primary = record.primary;
-      pair.holdFlash(60 + fault.strength * 400);
-      pair.cutPeers();
-      pair.blockPeers(900 + fault.forMs);
+    pair.onAsked.push(() => {
+      const primary = primaryOf(pair);
       pair.burst(primary === 0 ? "a" : "b", 800);
-      pair.onRoles.push(() => pair.soon(0, 30, () => pair.strikeDown(primary, 500, 2000)));
+      pair.soon(0.5, 6, () => {
+        pair.cutPeers();
+        pair.blockPeers(900 + fault.forMs);
+        pair.deafen(primary, 500 + fault.forMs);
+      });
+      pair.onRoles.push(() =>
+        pair.soon(30, 60 + fault.strength * 150, () => pair.strikeDown(primary, 500, 2000)),
+      );
     });
+  },
+
+  /** The disk that joined is exchanged right after both was asked for it, before the controller has seen it. */
+  askedSwap(pair, fault) {
+    pair.onAsked.push(() => {
+      const primary = primaryOf(pair);
+      pair.blockPair(CONTROLLER, 1 - primary, 60 + fault.strength * 100);
+      const exchange = { ...fault, kind: "diskReplace", forMs: 1 } as const;
+      if (!pair.exchangeDisk((1 - primary) as 0 | 1, exchange)) return;
+      pair.blockPeers(150 + fault.forMs);
+      onWriting(pair, MODE_BOTH, () => {
+        pair.onRoles.push(() => pair.soon(0, 30, () => pair.strikeDown(primary, 500, 2000)));
+      });
+    });
+    // Somebody has to join first.
+    pair.strikeDown(1 - primaryOf(pair), 5, 60);
   },
 
   /** All is quiet, another disk is put into the standby, and the primary dies as soon as the two are one again. */

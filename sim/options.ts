@@ -62,6 +62,7 @@ export const FAULT_KINDS = [
   "farPrimary",
   "stalledDrain",
   "askedCut",
+  "askedSwap",
   "otherDisk",
   "forceLossy",
   "forceAny",

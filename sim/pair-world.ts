@@ -85,6 +85,7 @@ export class PairWorld implements ClientWorld {
   private forcedCount = 0;
   /** A board serves beside a server that knows no later record, though there is one. */
   oldBoardAlone = false;
+  private hangWhenKept = -1;
   /** The servers have found that they differ under one epoch; an operator is on the way. */
   private splitFound = false;
   private choosing = false;
@@ -354,6 +355,7 @@ export class PairWorld implements ClientWorld {
       if (!this.choosing) this.chooseAfterSplit();
     }
     if (event === "set-aside-refused") this.forceAgain();
+    if (event === "asked-for-both") for (const armed of this.onAsked.splice(0)) armed();
     if (event !== "record-adopted") return;
     const { world } = this;
     world.cover(`role ${(details as { role: string }).role}`);
@@ -472,6 +474,9 @@ export class PairWorld implements ClientWorld {
   readonly onFlashWrite: ((record: RoleRecord | undefined) => boolean)[] = [];
   /** Called once each when a record has reached the flash. */
   readonly onRoles: (() => void)[] = [];
+
+  /** Called once each when a primary has put `asked` on disk and asks for both. */
+  readonly onAsked: (() => void)[] = [];
 
   private readonly pastRecords: Uint8Array[] = [];
 
@@ -869,6 +874,13 @@ export class PairWorld implements ClientWorld {
     });
   }
 
+  /** What the controller says to one server does not come through; what that one says does. */
+  deafen(index: number, forMs: number): void {
+    const [from, to] = [this.machines[C]!, this.machines[index]!];
+    this.network.block(from, to);
+    this.lasting(forMs, () => this.network.unblock(from, to));
+  }
+
   /** What the controller says to the servers takes longer. */
   lateWords(extraMs: number, forMs: number): void {
     const paths = [A, B].map((index) =>
@@ -1051,6 +1063,9 @@ export class PairWorld implements ClientWorld {
       this.forcedCount++;
       if (this.mayLose) this.closeBooks();
       this.mayLose = false;
+    } else if (event === "keptBoth" && this.oldBoardAlone && this.hangWhenKept >= 0) {
+      this.hangFor(this.hangWhenKept, 900);
+      this.hangWhenKept = -1;
     } else if (event === "ALARM" && this.oldBoardAlone) {
       this.oldBoardAlone = false;
       this.world.cover("old board found out");
@@ -1097,7 +1112,10 @@ export class PairWorld implements ClientWorld {
         });
       } else if (way < 0.6) {
         // The one that served is gone again when the other is back.
-        this.soon(110, 200, () => this.hangFor(stale, 700));
+        this.hangWhenKept = stale;
+      } else if (way < 0.8) {
+        // The other is back before it is missed.
+        this.soon(60, 230, () => this.machines[other]!.start());
       }
     });
     return true;
@@ -1240,6 +1258,7 @@ export class PairWorld implements ClientWorld {
     for (const active of this.active.splice(0)) this.end(active);
     this.onFlashWrite.length = 0;
     this.onRoles.length = 0;
+    this.onAsked.length = 0;
     this.flash.failNext = false;
     for (const disk of this.disks) {
       disk.stalledUntil = 0;
