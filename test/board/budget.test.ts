@@ -1,4 +1,5 @@
 /** What a board has is enough, or the build fails with the reason. */
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -73,5 +74,11 @@ describe.each(readdirSync(BOARDS).filter((file) => file !== "linux-node.json"))(
     expect(Object.keys(raw.timings).sort()).toEqual(Object.keys(defaultTimings()).sort());
     expect(Object.keys(raw.limits).sort()).toEqual(Object.keys(defaultLimits()).sort());
     expect(() => checkLimits(raw.timings, raw.limits)).not.toThrow();
+  });
+});
+
+test("docs/BOARDS.md and the drawings are made from the configurations, and current", () => {
+  execFileSync(process.execPath, [join(dirname(BOARDS), "bin", "draw-boards.mjs"), "--check"], {
+    stdio: "pipe",
   });
 });

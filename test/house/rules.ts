@@ -50,6 +50,8 @@ const STARTS = [
   /^bench\/(main|forward)\.ts$/,
   /^[^/]+\.(ts|js|mjs)$/,
   /^test\/.+\.test\.ts$/,
+  // Programs that a test runs on an engine.
+  /^test\/engine\/.+\.espruino\.ts$/,
 ];
 
 /** Names that say nothing, and what to write instead. */
