@@ -107,7 +107,8 @@ const files = boards.map(([name, board]) => [
 ]);
 const text = readFileSync(page, "utf8");
 const drawn = `${BEGIN}\n\n${boards.map(([name, board]) => section(name, board)).join("\n")}\n${END}`;
-const whole = text.slice(0, text.indexOf(BEGIN)) + drawn + text.slice(text.indexOf(END) + END.length);
+const whole =
+  text.slice(0, text.indexOf(BEGIN)) + drawn + text.slice(text.indexOf(END) + END.length);
 files.push([page, await format(whole, { ...(await resolveConfig(page)), filepath: page })]);
 
 const stale = files.filter(([file, content]) => {
