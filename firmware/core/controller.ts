@@ -985,7 +985,7 @@ export function createController(
   }
 
   function force(server: ServerIndex, now: number): Order {
-    return orderForce(pair, server, newPairId(), now);
+    return orderForce(pair, server, now);
   }
 
   function newPair(identity: Uint8Array, now: number): string {

@@ -87,12 +87,7 @@ export function mayCarryOut(pair: Pair, server: ServerIndex, now: number): boole
 }
 
 /** `force`: solo(target), whatever the rules know of the other (ROLES "force"). */
-export function orderForce(
-  pair: Pair,
-  target: ServerIndex,
-  pairId: Uint8Array,
-  now: number,
-): Order {
+export function orderForce(pair: Pair, target: ServerIndex, now: number): Order {
   const id = idOf(pair, target);
   const record = pair.record;
   if (pair.writing !== undefined) return refused("a record is being written; try again");
@@ -109,10 +104,14 @@ export function orderForce(
   }
   if (!isHere(pair, target, now)) return refused(id + " is not connected, or answers no poll");
   const identity = pair.servers[target].said!.identity;
+  if (record === undefined && pair.servers[target].said!.record === undefined) {
+    // A force would found another pair, and the other server may hold this one's record.
+    return refused(id + " is blank: only newPair, naming its disk, makes a pair of it");
+  }
   const next =
     record !== undefined
       ? withIdentity(nextRecord(record, target, MODE_SOLO), target, identity)
-      : forcedWithoutRecord(pair, target, pairId);
+      : forcedWithoutRecord(pair, target);
   return {
     refused: "",
     proposal: {
@@ -125,24 +124,13 @@ export function orderForce(
 }
 
 /** Flash blank or wiped: what the servers themselves report is all there is to go on. */
-function forcedWithoutRecord(pair: Pair, target: ServerIndex, pairId: Uint8Array): RoleRecord {
+function forcedWithoutRecord(pair: Pair, target: ServerIndex): RoleRecord {
   const said = pair.servers[target].said!;
   const other = otherOf(target);
   const blank = new Uint8Array(IDENTITY_BYTES);
   const found = said.record;
-  const base: RoleRecord =
-    found !== undefined
-      ? found
-      : {
-          epoch: 1,
-          primary: target,
-          mode: MODE_SOLO,
-          pairId: pairId,
-          identityA: blank,
-          identityB: blank,
-        };
   const highest = pair.epochHeard > epochOf(found) ? pair.epochHeard : epochOf(found);
-  const next = withEpoch(nextRecord(base, target, MODE_SOLO), highest + EPOCH_GAP);
+  const next = withEpoch(nextRecord(found!, target, MODE_SOLO), highest + EPOCH_GAP);
   // The other's disk is named only by a join.
   return withIdentity(withIdentity(next, target, said.identity), other, blank);
 }
