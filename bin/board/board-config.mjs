@@ -118,7 +118,7 @@ const boardSchema = z.strictObject({
   balancing: z.enum(["expected-delay", "reported-load"]),
   /** Largest frame on a link. @unit bytes */
   frameMax: z.number().int().min(536).max(65536),
-  /** `short` leaves out `explain`, `config`, `status json` and the long help. */
+  /** `short` leaves out `explain`, `config` and the long help. */
   console: z.enum(["full", "short"]),
   /** Records in one of the two journals. */
   journalSlots: z.number().int().min(4).max(256),

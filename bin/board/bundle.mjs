@@ -88,6 +88,7 @@ function featuresOf(config) {
     WITH_NATIVE_PORT: config.ports.native > 0,
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_LIMITS_CHECK: false,
+    WITH_STATUS_JSON: false,
     WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
   };
 }

@@ -6,7 +6,7 @@
 import type { Deadlines } from "./deadlines.js";
 import { DEADLINE_NAMES, REPEAT } from "./deadlines.js";
 import { explainPair, serverText, whyText } from "./explain.js";
-import { WITH_FULL_CONSOLE } from "./features.js";
+import { WITH_FULL_CONSOLE, WITH_STATUS_JSON } from "./features.js";
 import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
 import { loadPermille } from "./load.js";
 import { confirmedOf, whyChanged } from "./operator.js";
@@ -106,7 +106,7 @@ function wordsOf(line: string): string[] {
 
 function status(host: ConsoleHost, now: number, words: string[]): string[] {
   const pair = host.pair;
-  if (WITH_FULL_CONSOLE && words.length > 1 && words[1] === "json") {
+  if (WITH_STATUS_JSON && words.length > 1 && words[1] === "json") {
     return [JSON.stringify(host.status(now))];
   }
   const record = pair.record;

@@ -31,7 +31,7 @@ import {
 } from "./deadlines.js";
 import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
 import type { Verdict } from "./election.js";
-import { WITH_FULL_CONSOLE, WITH_LIMITS_CHECK } from "./features.js";
+import { WITH_LIMITS_CHECK, WITH_STATUS_JSON } from "./features.js";
 import { guardCore } from "./guard.js";
 import {
   primaryFailed,
@@ -1047,7 +1047,7 @@ export function createController(
   }
 
   function status(now: number): object {
-    if (!WITH_FULL_CONSOLE) return {};
+    if (!WITH_STATUS_JSON) return {};
     return statusOf(pair, forwarder, session, now, {
       lateTurns: lateTurns,
       worstLateMs: worstLateMs,

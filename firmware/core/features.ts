@@ -9,7 +9,9 @@ export const WITH_REDIS_PORT: boolean = true;
 export const WITH_NATIVE_PORT: boolean = true;
 /** Polls and records on serial lines to the servers. */
 export const WITH_SERIAL_LINES: boolean = true;
-/** The console's longer answers: `explain`, `config`, `status json`, and what each command means. */
+/** `status json`. Not on a board: its bundle has short names for all fields, which nobody could read. */
+export const WITH_STATUS_JSON: boolean = true;
+/** The console's longer answers: `explain`, `config`, and what each command means. */
 export const WITH_FULL_CONSOLE: boolean = true;
 /** Limits are checked at boot. A board's are checked when its firmware is built, and cannot change after that. */
 export const WITH_LIMITS_CHECK: boolean = true;

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { ChipPair, isThere } from "./chip-pair.js";
+import { ChipPair, isThere, sleep, until } from "./chip-pair.js";
 import type { ServerId } from "./chip-pair.js";
 
 const here = isThere("espruino");
@@ -62,4 +62,28 @@ describe.runIf(here)("a pair with the real Espruino interpreter as controller", 
     const again = await pair.client();
     expect(await again.call(["GET", "x"], 20_000)).toBe("3");
   }, 180_000);
+
+  test("P13: both were up before the chip: the preset server is primary, though the other was first", async () => {
+    pair = await ChipPair.make("espruino");
+    pair.servers.b.start();
+    await sleep(1500);
+    pair.servers.a.start();
+    await sleep(4000);
+    pair.chip.powerOn();
+    await inMode(pair, "both");
+    expect(await primary(pair)).toBe("a");
+    expect(pair.chip.said).toContain("announced: a is the preset server");
+  }, 120_000);
+
+  test("P14: not both were up: the first to come online is primary, preset or not", async () => {
+    pair = await ChipPair.make("espruino");
+    pair.chip.powerOn();
+    await sleep(3000);
+    pair.servers.b.start();
+    await until("b online", () => pair!.chip.said.includes("connected: b"));
+    await sleep(500);
+    pair.servers.a.start();
+    await inMode(pair, "both");
+    expect(await primary(pair)).toBe("b");
+  }, 120_000);
 });
