@@ -39,7 +39,8 @@ function drawing(board) {
   const box = (x, y, width, tall) =>
     parts.push(`<rect x="${x}" y="${y}" width="${width}" height="${tall}" rx="6" class="box"/>`);
   box(20, 40, 190, rows * 26 + 20);
-  text(30, 30, board.hardware.name, 'class="head"');
+  // The module beside it has a box and a title of its own.
+  text(30, 30, board.hardware.name.split(" with ")[0], 'class="head"');
   const network = board.network.chip;
   const wired = wires.length > 0;
   box(380, 40, 150, rows * 26 + 20);
