@@ -86,6 +86,7 @@ export class PairWorld implements ClientWorld {
   /** A board serves beside a server that knows no later record, though there is one. */
   oldBoardAlone = false;
   private hangWhenKept = -1;
+  private forcePending = false;
   /** The servers have found that they differ under one epoch; an operator is on the way. */
   private splitFound = false;
   private choosing = false;
@@ -314,6 +315,7 @@ export class PairWorld implements ClientWorld {
   private bootController(machine: Machine): ControllerProgram {
     const options = this.options;
     // A write that the last process left under way may have ended as the new record.
+    this.closeForced();
     this.readFlash();
     const limits = defaultLimits();
     limits.inFlightMax = options.smallLimits ? 16 : 256;
@@ -443,7 +445,6 @@ export class PairWorld implements ClientWorld {
     }
     if (/store failed/.test(reason)) this.world.cover("flush failed");
     machine.kill(reason);
-    this.mayFail[index] = false;
     this.startAgain(index, this.faultRandom.spread(20, 800));
   }
 
@@ -481,6 +482,7 @@ export class PairWorld implements ClientWorld {
   private readonly pastRecords: Uint8Array[] = [];
 
   private onRecord(bytes: Uint8Array): void {
+    this.closeForced();
     const before = this.flashRecord;
     this.readFlash();
     const record = this.flashRecord;
@@ -1061,7 +1063,10 @@ export class PairWorld implements ClientWorld {
   private onControllerEvent(event: string): void {
     if (event === "forced") {
       this.forcedCount++;
-      if (this.mayLose) this.closeBooks();
+      if (this.mayLose) {
+        this.closeBooks();
+        this.forcePending = true;
+      }
       this.mayLose = false;
     } else if (event === "keptBoth" && this.oldBoardAlone && this.hangWhenKept >= 0) {
       this.hangFor(this.hangWhenKept, 900);
@@ -1182,6 +1187,13 @@ export class PairWorld implements ClientWorld {
     });
   }
 
+  /** A forced record holds from when it is in flash, or is found there: until then the other may go on. */
+  private closeForced(): void {
+    if (!this.forcePending) return;
+    this.forcePending = false;
+    this.closeBooks();
+  }
+
   /** What was acknowledged so far may be gone, by order. */
   private closeBooks(): void {
     this.closedAt.push(this.world.now);
@@ -1236,7 +1248,7 @@ export class PairWorld implements ClientWorld {
 
   /** Whether some disk has been exchanged and the pair has not taken it in yet. */
   taintedNow(): boolean {
-    if (this.oldBoardAlone || this.splitFound) return true;
+    if (this.oldBoardAlone || this.splitFound || this.foreignBoard) return true;
     const record = this.flashRecord;
     for (const index of [A, B] as const) {
       if (!this.tainted[index] || record === undefined || record.mode === MODE_SOLO) continue;
