@@ -87,6 +87,8 @@ export class PairWorld implements ClientWorld {
   oldBoardAlone = false;
   private hangWhenKept = -1;
   private forcePending = false;
+  /** The one that was forced over has not heard of it: at its own port it still acknowledges, by right in vain. */
+  private forcedUnheard = false;
   /** The servers have found that they differ under one epoch; an operator is on the way. */
   private splitFound = false;
   private choosing = false;
@@ -359,6 +361,10 @@ export class PairWorld implements ClientWorld {
     if (event === "set-aside-refused") this.forceAgain();
     if (event === "asked-for-both") for (const armed of this.onAsked.splice(0)) armed();
     if (event !== "record-adopted") return;
+    if (this.forcedUnheard && (details as { role: string }).role === "joiner") {
+      this.forcedUnheard = false;
+      this.closeBooks();
+    }
     const { world } = this;
     world.cover(`role ${(details as { role: string }).role}`);
     if (!this.machines[C]!.alive) world.cover("adopted without the controller");
@@ -1066,6 +1072,7 @@ export class PairWorld implements ClientWorld {
       if (this.mayLose) {
         this.closeBooks();
         this.forcePending = true;
+        this.forcedUnheard = true;
       }
       this.mayLose = false;
     } else if (event === "keptBoth" && this.oldBoardAlone && this.hangWhenKept >= 0) {
