@@ -65,6 +65,13 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
     const next = core!.tick(now);
     if (stopped) return;
     options.watchdog.kick();
+    const compaction = options.flash.compaction;
+    if (compaction !== undefined && compaction.wanted()) {
+      if (theCore().mayCompact(compaction.writeWaits(), now)) {
+        options.note("info", "flash", "put in order: both servers hold the record");
+        compaction.carryOut();
+      }
+    }
     if (next <= now) control();
     else turns.wakeIn(next - now);
   }

@@ -63,9 +63,10 @@ function memoryText(): string {
 mendTypedArraySlice();
 // Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
 const watchdog = startWatchdog(board.watchdogSeconds);
+const flash = openFlash(board.journalSlots, RECORD_BYTES);
 const loop: ChipLoop = createChipLoop({
   hardware: espruinoHardware(board.udpPort),
-  flash: openFlash(board.journalSlots, RECORD_BYTES),
+  flash: flash,
   watchdog: watchdog,
   servers: board.servers,
   readBytes: board.limits.clientOutHighBytes,
@@ -109,9 +110,23 @@ function listen(kind: ConnectionKind, port: number, slots: number): void {
   });
 }
 
+/** The operator's way out where a record waits for a server that will not come back. */
+function compact(sure: boolean): void {
+  const compaction = flash.compaction!;
+  if (!compaction.writeWaits()) say("refused: no record waits for room in the flash");
+  else if (sure) compaction.carryOut();
+  else {
+    say(
+      "a power cut meanwhile can lose the record and the firmware; then both servers must report",
+    );
+    say("say: compact now");
+  }
+}
+
 function onLine(line: string): void {
   if (line === "memory") say(memoryText());
   else if (line === "reboot") reboot("asked for at the console");
+  else if (line === "compact" || line === "compact now") compact(line !== "compact");
   else say(loop.console(line));
 }
 

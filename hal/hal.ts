@@ -108,11 +108,23 @@ export interface FlashContent {
   damage: string;
 }
 
+/** Putting a flash in order that has no room for its next journal; a power cut meanwhile can lose all it holds. */
+export interface Compaction {
+  /** It has to be done before long. */
+  wanted(): boolean;
+  /** A record that was given to `write` waits for it. */
+  writeWaits(): boolean;
+  /** Does it now, which takes a while, and goes on with the write that waited. */
+  carryOut(): void;
+}
+
 /** Memory that keeps one record through loss of power, bound to this very board. */
 export interface Flash {
   readonly content: FlashContent;
   /** Keeps a record. One at a time; `done` gets "" or why it failed, and is never called inside. */
   write(record: Uint8Array, done: (failure: string) => void): void;
+  /** Missing where it is never needed. The flash never does it by itself. */
+  readonly compaction?: Compaction;
   close(): void;
 }
 

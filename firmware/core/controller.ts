@@ -76,7 +76,7 @@ import { isBraking, loadPermille, reportedServiceUs } from "./load.js";
 import { createNonceSource, sessionOf } from "./nonce.js";
 import { mayCarryOut, orderForce, orderNewPair, whyChanged } from "./operator.js";
 import type { Confirmed, Order } from "./operator.js";
-import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText } from "./pair.js";
+import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText, whyNotCompacted } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
@@ -145,6 +145,7 @@ export function createController(
     fresh: false,
     forced: false,
     writing: undefined,
+    flashFull: false,
     alarm: "",
     epochHeard: 0,
     waits: "",
@@ -490,6 +491,7 @@ export function createController(
     assert(record !== undefined, "a record was being written");
     const old = pair.record;
     pair.writing = undefined;
+    pair.flashFull = false;
     pair.epochHeard = record!.epoch;
     if (alarmPending !== "") {
       move("persistedStopped", "this controller has stopped and acts as wiped", now);
@@ -520,6 +522,15 @@ export function createController(
         tellByLine(view);
       }
     }
+  }
+
+  function mayCompact(writeWaits: boolean, now: number): boolean {
+    // After an alarm the record in flash counts for nothing, and the write must end before it is acted on.
+    const why = alarmPending === "" ? whyNotCompacted(pair) : "";
+    const waits = writeWaits && why !== "";
+    if (waits && !pair.flashFull) note(LEVEL_WARN, "flash full", why, now);
+    pair.flashFull = waits;
+    return why === "";
   }
 
   function becamePassed(): void {
@@ -1085,6 +1096,7 @@ export function createController(
       pollRefused: pollRefused,
       serial: serial,
       persisted: persisted,
+      mayCompact: mayCompact,
       tick: ticked,
       console: function (line, now): string {
         return answerLine(consoleHost, line, now);

@@ -28,6 +28,12 @@ export interface ControllerCore {
   onSerial(server: ServerIndex, bytes: Uint8Array, start: number, end: number, nowMs: number): void;
   onPersisted(nowMs: number): void;
   onPersistFailed(reason: string, nowMs: number): void;
+  /**
+   * The home's flash has no room for its next journal, and a power cut while it is put in order can lose the record.
+   * @param writeWaits a record given to persist waits for it
+   * @returns whether it may be done now: both servers hold the record, so that a blank flash would lose nothing
+   */
+  mayCompact(writeWaits: boolean, nowMs: number): boolean;
   /** @returns when it wants to be called again, on the same clock. */
   tick(nowMs: number): number;
   /** One line typed at the console. @returns the answer, lines of at most 80 columns. */

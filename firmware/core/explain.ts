@@ -4,7 +4,7 @@
  */
 import { FAULT_SILENT, networkOnly, pathsText } from "./fault-monitor.js";
 import { goneText, primaryFailedText } from "./failover.js";
-import { hasOtherDisk, idOf, otherOf, recordText } from "./pair.js";
+import { hasOtherDisk, idOf, otherOf, recordText, whyNotCompacted } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { whyNotJoined } from "./rejoin.js";
 import { meaningOf } from "./role-table.js";
@@ -26,11 +26,24 @@ export function whyText(pair: Pair): string {
     text += ", and " + notNamedText(pair, record);
     const cable = ownCableText(pair);
     if (cable !== "") text += "; " + cable;
+  } else if (pair.flashFull) {
+    text += "; waits: " + flashFullText(pair, record);
   } else if (pair.state === "both") {
     const apart = outOfSync(record, pair.servers[otherOf(record.primary)]);
     if (apart !== "") text += "; not in sync: " + apart;
   }
   return pair.alarm === "" ? text : "ALARM: " + pair.alarm + "; " + text;
+}
+
+/** A record waits for room in the flash: for what, and what may be lost. */
+function flashFullText(pair: Pair, record: RoleRecord): string {
+  return (
+    "the flash is full, and put in order only while both servers hold epoch " +
+    record.epoch +
+    ", since a power cut then can lose the record (" +
+    whyNotCompacted(pair) +
+    ")"
+  );
 }
 
 /** Both networks are silent and a serial line answers: what everybody should look at first; "" otherwise. */
@@ -116,7 +129,7 @@ export function waitingText(pair: Pair): string {
   const other = otherOf(record.primary);
   switch (pair.state) {
     case "writing":
-      return "the flash";
+      return pair.flashFull ? flashFullText(pair, record) : "the flash";
     case "draining":
       return "open commands to be answered";
     case "dark":
@@ -160,6 +173,13 @@ function changeText(pair: Pair): string[] {
           : "a failure of " + primary + " leaves nobody: " + other + " may lack its writes",
       ];
     }
+    case "writing":
+      return pair.flashFull
+        ? [
+            "both servers connect and report epoch " + record.epoch,
+            "compact now: a power cut meanwhile leaves a blank flash, and both must report",
+          ]
+        : [];
     case "dark":
       return [primary + " answers, or " + other + " answers with the disk of the record"];
     case "stranded":

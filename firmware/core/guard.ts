@@ -17,6 +17,7 @@ export interface Handlers {
   pollRefused(server: ServerIndex, now: number): void;
   serial(server: ServerIndex, bytes: Uint8Array, from: number, to: number, now: number): void;
   persisted(now: number): void;
+  mayCompact(writeWaits: boolean, now: number): boolean;
   tick(now: number): number;
   console(line: string, now: number): string;
   status(now: number): object;
@@ -134,6 +135,9 @@ export function guardCore(
       // Whether the record is in flash is not known, and it may take back what the old one allows to
       // acknowledge: neither may be acted on, so this boot is over.
       broke("the flash could not be written: " + reason, nowMs);
+    },
+    mayCompact: function (writeWaits: boolean, nowMs: number): boolean {
+      return !broken && root.mayCompact(writeWaits, nowMs);
     },
     tick: function (nowMs: number): number {
       if (broken) return Infinity;

@@ -7,7 +7,7 @@ import type { CoreConfig } from "./config.js";
 import type { ServerView } from "./information.js";
 import { EPOCH_MAX } from "./limits.js";
 import type { PairState, RoleEvent } from "./role-table.js";
-import { MODE_BOTH, bytesEqual, identityOf } from "../../protocol/record.js";
+import { MODE_BOTH, bytesEqual, identityOf, recordsEqual } from "../../protocol/record.js";
 import type { Mode, RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** What one server had said when both had reported, to be said again unchanged (rule 19). */
@@ -33,6 +33,8 @@ export interface Pair {
   forced: boolean;
   /** The record on its way into flash, and the event that proposed it. */
   writing: RoleRecord | undefined;
+  /** The record waits for room in the flash, which is not put in order now (whyNotCompacted). */
+  flashFull: boolean;
   /** Why the flash is not believed or this controller has stopped; "" when all is well. Stays until a record is written. */
   alarm: string;
   /** Highest epoch ever heard of in this boot, our own included. */
@@ -157,4 +159,23 @@ export function mayBeNamed(
   now: number,
 ): boolean {
   return whyNotNamed(pair, record, server, now) === "";
+}
+
+/**
+ * A power cut while the flash is put in order can lose the record. A blank flash loses nothing while both servers hold
+ * that very record on their disks and can say so (rule 19), whatever disks they are.
+ * @returns why that is not so, for people; "" when it is, or when the flash holds nothing that counts
+ */
+export function whyNotCompacted(pair: Pair): string {
+  const record = pair.record;
+  if (record === undefined) return "";
+  for (let i = 0; i < 2; i++) {
+    const view = pair.servers[i];
+    if (!view.linked || view.said === undefined) return view.id + " is not connected";
+    if (view.fault !== 0) return view.id + " does not answer";
+    if (!recordsEqual(view.said.record, record)) {
+      return view.id + " has not adopted epoch " + record.epoch + " yet";
+    }
+  }
+  return "";
 }

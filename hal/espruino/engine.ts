@@ -40,7 +40,10 @@ export interface EngineStorage {
   /** Writes into erased bytes at an offset; offset 0 with a size makes the file, or makes it anew when it is not blank. */
   write(name: string, data: string, offset: number, size: number): boolean;
   erase(name: string): void;
+  /** Bytes behind the last file, erased files included: what the largest new file and its head may take. */
   getFree(): number;
+  /** Moves files into the room of erased ones. A power cut meanwhile can lose any of them. */
+  compact(): void;
 }
 
 export interface EngineCrypto {

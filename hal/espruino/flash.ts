@@ -7,6 +7,10 @@
  * Flash bits only go from 1 to 0, so a slot that was torn by a power cut stays as it is and the next one is used.
  * The sequence numbers tell a torn slot (none is missing) from a damaged one (one is missing). A full journal is
  * replaced only after the other one, made anew, holds the newest record.
+ *
+ * The engine would compact a full Storage by itself when a journal is made anew, at the worst of moments. So no file is
+ * made without room for it: compaction is asked for as soon as there is none for the next journal, a whole journal
+ * ahead, and a write that needs it earlier waits.
  */
 import type { Flash, FlashContent } from "../hal.js";
 import type { EngineStorage, EngineUtilities } from "./engine.js";
@@ -18,6 +22,8 @@ declare const engineRequire: (name: string) => unknown;
 const NAMES = ["dyad.0", "dyad.1"];
 const HEAD_BYTES = 8;
 const CRC_BYTES = 4;
+/** What the engine puts before a file's content. */
+const FILE_HEAD_BYTES = 32;
 
 function putWord(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = value >>> 24;
@@ -113,6 +119,16 @@ export function openFlash(slots: number, recordBytes: number): Flash {
   let slot = damage === "" && newer.present ? newer.used : slots;
   const content: FlashContent = { record: record, damage: damage };
 
+  function isFull(): boolean {
+    return storage.getFree() < size + FILE_HEAD_BYTES;
+  }
+
+  /** There is no room for the next journal. */
+  let full = isFull();
+  /** A write has failed: where the newest record is found is not known. */
+  let failed = false;
+  let waiting: (() => void) | undefined = undefined;
+
   function put(bytes: Uint8Array): string {
     try {
       if (damage !== "") {
@@ -151,12 +167,34 @@ export function openFlash(slots: number, recordBytes: number): Flash {
       putWord(whole, 4, chip);
       whole.set(bytes, HEAD_BYTES);
       putWord(whole, crcAt, E.CRC32(whole.subarray(0, crcAt)));
-      const failure = put(whole);
-      if (failure === "") seq++;
-      setTimeout(() => {
-        busy = false;
-        done(failure);
-      }, 0);
+      const now = (): void => {
+        const failure = put(whole);
+        if (failure === "") seq++;
+        else failed = true;
+        full = isFull();
+        setTimeout(() => {
+          busy = false;
+          done(failure);
+        }, 0);
+      };
+      if (full && slot >= slots) waiting = now;
+      else now();
+    },
+    compaction: {
+      // What cannot be believed is left as it is until a record replaces it.
+      wanted: () => full && !failed && (damage === "" || waiting !== undefined),
+      writeWaits: () => waiting !== undefined,
+      carryOut: () => {
+        // The journal in use holds the newest record: the other one would only be in the way.
+        if (storage.read(NAMES[1 - file]!) !== undefined) storage.erase(NAMES[1 - file]!);
+        if (damage !== "" && storage.read(NAMES[file]!) !== undefined) storage.erase(NAMES[file]!);
+        storage.compact();
+        // Where even that made no room the write says so.
+        full = false;
+        const next = waiting;
+        waiting = undefined;
+        if (next !== undefined) next();
+      },
     },
     close: () => undefined,
   };

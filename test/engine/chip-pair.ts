@@ -30,6 +30,10 @@ const PATIENT = {
 };
 /** Flash of the interpreter's Linux builds, the larger of them. @unit bytes */
 const FLASH_BYTES = 512 * 1024;
+/** Storage of the plain interpreter: a larger file is read no further. @unit bytes */
+const STORAGE_BYTES = 256 * 1024;
+/** What the interpreter puts before a file's content. */
+const FILE_HEAD_BYTES = 32;
 
 export type Engine = keyof typeof BOARDS;
 export type ServerId = (typeof SERVERS)[number];
@@ -175,8 +179,15 @@ export class ChipPair {
     };
   }
 
-  /** Builds the firmware for free ports and writes all configurations; nothing is started. */
-  static async make(engine: Engine, changes: Record<string, unknown> = {}): Promise<ChipPair> {
+  /**
+   * Builds the firmware for free ports and writes all configurations; nothing is started.
+   * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
+   */
+  static async make(
+    engine: Engine,
+    changes: Record<string, unknown> = {},
+    roomBytes?: number,
+  ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
       encoding: "utf8",
     });
@@ -203,10 +214,12 @@ export class ChipPair {
     Object.assign(raw, changes);
     const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
     // The firmware boots from flash, as on a board.
-    writeFileSync(
-      join(dir, "chip", "espruino.flash"),
-      storageImage({ [BOOT_FILE]: stored }, FLASH_BYTES),
-    );
+    const files: Record<string, Buffer> = { [BOOT_FILE]: stored };
+    if (roomBytes !== undefined) {
+      const taken = 2 * FILE_HEAD_BYTES + ((stored.length + 7) & ~7);
+      files["filler"] = Buffer.alloc((STORAGE_BYTES - taken - roomBytes) & ~7, "x");
+    }
+    writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),

@@ -259,3 +259,59 @@ describe("force without a record (a wiped flash and a dead server)", () => {
     expect(pair.a.record!.identityB).toEqual(filled(16, 0));
   });
 });
+
+describe("a flash that has to be put in order first", () => {
+  test("while both servers hold the record it may be", () => {
+    const pair = FakePair.serving();
+    expect(pair.core!.mayCompact(false, pair.now)).toBe(true);
+  });
+
+  test("with a blank flash there is nothing to lose", () => {
+    const pair = new FakePair();
+    pair.bootController();
+    expect(pair.core!.mayCompact(false, pair.now)).toBe(true);
+  });
+
+  test("a failover waits until both hold the old record again, and the console says why", () => {
+    const pair = FakePair.serving();
+    pair.persistMs = Infinity;
+    pair.a.kill();
+    pair.run(50);
+    expect(pair.pendingWrite).toBeDefined();
+    expect(pair.core!.mayCompact(true, pair.now)).toBe(false);
+    const text = pair.core!.console("status", pair.now).replace(/\s+/g, " ");
+    expect(text).toContain(
+      "waits: the flash is full, and put in order only while both servers hold epoch 5, since a power cut then can lose the record (a is not connected)",
+    );
+    expect(pair.core!.console("explain", pair.now)).toContain("compact now: a power cut");
+    expect(pair.notes.filter((note) => note.event === "flash full")).toHaveLength(1);
+    pair.a.start();
+    pair.run(500);
+    expect(pair.core!.mayCompact(true, pair.now)).toBe(true);
+    expect(pair.core!.console("status", pair.now)).not.toContain("flash is full");
+    pair.endWrite();
+    pair.run(50);
+    expect(pair.roles).toContain("solo(b) 6");
+  });
+
+  test("a new record is not held by both before both have adopted it", () => {
+    const pair = FakePair.serving();
+    pair.b.hang();
+    pair.until(() => pair.status.epoch === 6);
+    expect(pair.core!.mayCompact(false, pair.now)).toBe(false);
+    pair.b.wake();
+    pair.until(() => pair.core!.mayCompact(false, pair.now));
+    expect(pair.b.record!.epoch).toBe(pair.status.epoch);
+  });
+
+  test("after an alarm the record that waits is written at once: the flash counts for nothing", () => {
+    const pair = FakePair.serving();
+    pair.persistMs = Infinity;
+    pair.a.kill();
+    pair.run(50);
+    expect(pair.core!.mayCompact(true, pair.now)).toBe(false);
+    pair.b.record = record(9, 1, "both");
+    pair.run(200);
+    expect(pair.core!.mayCompact(true, pair.now)).toBe(true);
+  });
+});
