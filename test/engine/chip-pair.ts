@@ -17,7 +17,11 @@ import { RespClient } from "../../bench/resp-client.js";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const AGENT = join(ROOT, "dist", "agent.js");
-const BOARDS = { espruino: "espruino-linux", iotjs: "iotjs-linux" };
+const BOARDS = {
+  espruino: "espruino-linux",
+  "espruino-16383": "espruino-linux",
+  iotjs: "iotjs-linux",
+};
 const SERVERS = ["a", "b"] as const;
 /** The interpreter reads its flash through files, and tests share their machine: slow is not failed. */
 const PATIENT = {
@@ -182,11 +186,13 @@ export class ChipPair {
   /**
    * Builds the firmware for free ports and writes all configurations; nothing is started.
    * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
+   * @param bootFirst a script that the interpreter runs before the firmware
    */
   static async make(
     engine: Engine,
     changes: Record<string, unknown> = {},
     roomBytes?: number,
+    bootFirst?: string,
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
       encoding: "utf8",
@@ -215,6 +221,7 @@ export class ChipPair {
     const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
     // The firmware boots from flash, as on a board.
     const files: Record<string, Buffer> = { [BOOT_FILE]: stored };
+    if (bootFirst !== undefined) files[".boot0"] = Buffer.from(bootFirst);
     if (roomBytes !== undefined) {
       const taken = 2 * FILE_HEAD_BYTES + ((stored.length + 7) & ~7);
       files["filler"] = Buffer.alloc((STORAGE_BYTES - taken - roomBytes) & ~7, "x");

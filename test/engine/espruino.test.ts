@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { ChipPair, isThere, sleep, until } from "./chip-pair.js";
 import type { ServerId } from "./chip-pair.js";
@@ -85,5 +86,41 @@ describe.runIf(here)("a pair with the real Espruino interpreter as controller", 
     pair.servers.a.start();
     await inMode(pair, "both");
     expect(await primary(pair)).toBe("b");
+  }, 120_000);
+
+  test("reads go to both servers", async () => {
+    pair = await ChipPair.make("espruino");
+    pair.chip.powerOn();
+    pair.servers.a.start();
+    pair.servers.b.start();
+    await inMode(pair, "both");
+    const value = "v".repeat(1000);
+    const clients = [await pair.client(), await pair.client()];
+    expect(await clients[0]!.call(["SET", "x", value], 20_000)).toBe("OK");
+    await sleep(1000);
+
+    // Seen from outside: what the two processes write, beyond what they write in as long a time without reads.
+    const written = (): number[] =>
+      [pair!.servers.a, pair!.servers.b].map((server) =>
+        Number(/wchar: (\d+)/.exec(readFileSync(`/proc/${server.child!.pid}/io`, "utf8"))![1]),
+      );
+    const start = written();
+    const began = performance.now();
+    await Promise.all(
+      clients.map(async (client) => {
+        for (let i = 0; i < 40; i++) expect(await client.call(["GET", "x"], 20_000)).toBe(value);
+      }),
+    );
+    const busy = written();
+    await sleep(performance.now() - began);
+    const quiet = written();
+    const answers = busy.map(
+      (bytes, i) => (bytes - start[i]! - (quiet[i]! - bytes)) / value.length,
+    );
+    console.log(
+      `reads answered by a and b, by bytes: ${answers.map((n) => n.toFixed(1)).join(", ")}`,
+    );
+    expect(answers[0]! + answers[1]!).toBeGreaterThan(70);
+    expect(Math.min(answers[0]!, answers[1]!)).toBeGreaterThan(5);
   }, 120_000);
 });
