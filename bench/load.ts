@@ -65,6 +65,8 @@ export class Load {
   /** From its intended time to its acknowledgement, each write. @unit ms */
   readonly writeMs: number[] = [];
   readonly readMs: number[] = [];
+  /** When each of those was answered, wall clock. @unit ms */
+  readonly readAt: number[] = [];
   readonly counts: LoadCounts = {
     sent: 0,
     acknowledged: 0,
@@ -274,6 +276,7 @@ export class Load {
     }
     this.counts.reads += 1;
     this.readMs.push(nowMs() - dueMs);
+    this.readAt.push(Date.now());
     if (numberIn(reply) >= needed) return true;
     this.counts.stale += 1;
     if (this.counts.staleExamples.length < 5) {
