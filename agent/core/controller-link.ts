@@ -609,7 +609,9 @@ export class ControllerLink {
       const open = this.resuming ?? release.hold(id, ordered);
       const command = bytes.slice(at, end);
       this.asksPrimary();
-      this.asked.push(open);
+      // Oldest first: one that was postponed is older than all that are asked for since.
+      if (this.resuming === undefined) this.asked.push(open);
+      else this.asked.unshift(open);
       if (!this.events.forwardRead(command, open, release, this.nowMs)) {
         release.resolve(open, 0, OUTCOME_REFUSED, this.reason(REFUSED_ROLE, "no primary to ask"));
       }
