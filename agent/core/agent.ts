@@ -622,9 +622,11 @@ class Agent implements AgentCore {
 
   /** Standby: the copy is whole and marked so on disk. */
   private onCopyWhole(): void {
+    // The log is another one, and may be shorter. A read that waited for an entry of the former one would wait until this one
+    // is as long, so this holds as well when an adoption has ended the session meanwhile.
+    this.dirty.cutTo(this.log.end);
     if (!this.session.ready()) return;
     this.session.copyDone();
-    this.dirty.cutTo(this.log.end);
     // What it confirmed before the copy was of another log.
     this.commit.confirmedHigh = this.log.end;
     this.ports.note("info", "copy-whole", { index: this.log.end });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { createKeyspace } from "../../agent/commands/keyspace.js";
 import type { RangeEntry } from "../../agent/core/store.js";
-import { MODE_BOTH, World } from "./world.js";
+import { MODE_BOTH, MODE_SOLO, World } from "./world.js";
 import type { TestServer } from "./world.js";
 
 const SMALL = {
@@ -211,6 +211,44 @@ describe("range copy", () => {
     expect(world.ask(1, "SET", "x", "1")).toBe("+OK\r\n");
     world.b.restart();
     expect(world.b.status()["copying"]).toBe(false);
+  });
+
+  test("a copy that becomes whole while a new epoch is adopted leaves no read waiting (seed 2004974)", () => {
+    let afterAdoption = 0;
+    for (let rounds = 0; rounds < 40; rounds++) {
+      const world = new World({ overlayKeysMax: 2, sliceKeysMax: 1 });
+      world.begin();
+      // b's log is long, and the tables hold of it what a has never heard of.
+      world.cutPeer(true);
+      world.write(2, 1, MODE_SOLO, [1]);
+      world.settle();
+      for (let i = 0; i < 60; i++) {
+        world.set(1, "lost" + i, "x");
+        world.settle();
+      }
+      world.write(3, 0, MODE_SOLO, [0]);
+      world.settle();
+      world.ask(0, "SET", "shared", "1");
+      world.b.crash();
+      world.closePeer();
+      world.cutPeer(false);
+      world.b.start();
+      for (let i = 0; i < 5000 && world.b.status()["copying"] !== true; i++) {
+        world.round();
+        world.nowMs += 0.2;
+      }
+      expect(world.b.status()["copying"]).toBe(true);
+      for (let i = 0; i < rounds && world.b.noted("copy-whole") === undefined; i++) world.round();
+      world.write(4, 0, MODE_SOLO);
+      for (let i = 0; i < 200 && world.b.status()["copying"] === true; i++) world.round();
+      if (world.b.status()["epoch"] === 4 && world.b.noted("copy-whole") === undefined)
+        afterAdoption++;
+      world.until(() => world.a.heartbeat().asked);
+      world.write(5, 0, MODE_BOTH);
+      world.until(() => world.servers.every((server) => server.heartbeat().sessionOpen));
+      expect(world.ask(1, "GET", "shared")).toBe("$1\r\n1\r\n");
+    }
+    expect(afterAdoption).toBeGreaterThan(0);
   });
 });
 
