@@ -54,6 +54,8 @@ export class History {
   reads = 0;
   /** When the newest acknowledged change that came through the controller was sent. */
   newestServedWrite = -1;
+  /** A server was forced over and had not heard of it: what its own port answered then was by right in vain. @unit ms */
+  readonly inVain: { via: Operation["via"]; from: number; to: number }[] = [];
 
   invoke(
     session: number,
@@ -111,12 +113,13 @@ export class History {
    * The history without what a force that loses data has put beyond judgement.
    *
    * @param closedAt when the keys of each generation (the number after "+", none for the first) were given up; the list
-   * of appends that was in use then counts with them. @unit ms
+   * of appends that was in use then counts with them. What was in vain is left out as well. @unit ms
    */
   closed(closedAt: readonly number[]): History {
     if (closedAt.length === 0) return this;
     const out = new History();
     for (const operation of this.operations) {
+      if (operation.outcome !== UNKNOWN && this.wasInVain(operation)) continue;
       const end = closedAt[generationOf(operation, closedAt)] ?? Infinity;
       if (operation.returned < end || end === Infinity) out.operations.push(operation);
       else if (operation.invoked < end && isWrite(operation) && operation.outcome !== FAILED) {
@@ -130,6 +133,13 @@ export class History {
       }
     }
     return out;
+  }
+
+  private wasInVain(operation: Operation): boolean {
+    return this.inVain.some(
+      ({ via, from, to }) =>
+        operation.via === via && operation.returned >= from && operation.returned <= to,
+    );
   }
 
   /** Operations by key, in order of invocation; those that surely did nothing are left out. */

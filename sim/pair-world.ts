@@ -87,6 +87,8 @@ export class PairWorld implements ClientWorld {
   oldBoardAlone = false;
   private hangWhenKept = -1;
   private forcePending = false;
+  /** Whom the operator names in the order that is being given. */
+  private forceTarget: 0 | 1 = 0;
   /** The one that was forced over has not heard of it: at its own port it still acknowledges, by right in vain. */
   private forcedUnheard = false;
   /** The servers have found that they differ under one epoch; an operator is on the way. */
@@ -353,7 +355,7 @@ export class PairWorld implements ClientWorld {
     return this.options.serialText ? FORM_TEXT : FORM_BINARY;
   }
 
-  private onAgentNote(event: string, details: object | undefined): void {
+  private onAgentNote(index: 0 | 1, event: string, details: object | undefined): void {
     if (event === "stopped" && /another record/.test((details as { why: string }).why)) {
       this.splitFound = true;
       if (!this.choosing) this.chooseAfterSplit();
@@ -361,6 +363,9 @@ export class PairWorld implements ClientWorld {
     if (event === "set-aside-refused") this.forceAgain();
     if (event === "asked-for-both") for (const armed of this.onAsked.splice(0)) armed();
     if (event !== "record-adopted") return;
+    for (const one of this.history.inVain) {
+      if (one.via === NAMES[index] && one.to === Infinity) one.to = this.world.now;
+    }
     if (this.forcedUnheard && (details as { role: string }).role === "joiner") {
       this.forcedUnheard = false;
       this.closeBooks();
@@ -418,7 +423,7 @@ export class PairWorld implements ClientWorld {
       (reason) => this.onFatal(machine, index, reason),
       () => 1_700_000_000_000 + this.world.now * (1 + index * 0.001) + index * 5000,
       this.lines[index],
-      (event, details) => this.onAgentNote(event, details),
+      (event, details) => this.onAgentNote(index, event, details),
     );
   }
 
@@ -1059,6 +1064,7 @@ export class PairWorld implements ClientWorld {
     if (times === 0 || this.healing || this.foreignBoard) return;
     const before = this.forcedCount;
     this.mayLose = true;
+    this.forceTarget = target;
     this.command(`force ${NAMES[target]!}`);
     this.soon(5, 50, () => {
       if (this.forcedCount === before) this.orderForce(target, times - 1);
@@ -1161,6 +1167,7 @@ export class PairWorld implements ClientWorld {
         return;
       }
       this.mayLose = true;
+      this.forceTarget = record.primary;
       this.command(`force ${NAMES[record.primary]!}`);
       this.world.after(this.faultRandom.between(20, 120), () => again(left - 1));
     };
@@ -1180,6 +1187,7 @@ export class PairWorld implements ClientWorld {
       const again = (left: number): void => {
         if (this.forcedCount === before && left > 0) {
           this.mayLose = true;
+          this.forceTarget = kept;
           this.command(`force ${NAMES[kept]!}`);
           this.world.after(own.between(20, 120), () => again(left - 1));
           return;
@@ -1199,6 +1207,10 @@ export class PairWorld implements ClientWorld {
     if (!this.forcePending) return;
     this.forcePending = false;
     this.closeBooks();
+    const via = this.forceTarget === A ? "b" : "a";
+    if (!this.history.inVain.some((one) => one.via === via && one.to === Infinity)) {
+      this.history.inVain.push({ via, from: this.world.now, to: Infinity });
+    }
   }
 
   /** What was acknowledged so far may be gone, by order. */

@@ -4,7 +4,7 @@ import { checkMixed } from "../../sim/checkers/mixed.js";
 import { checkRegister } from "../../sim/checkers/register.js";
 import { checkAppends, checkCounter } from "../../sim/checkers/sequence.js";
 import type { Operation, OperationKind } from "../../sim/history.js";
-import { OK, UNKNOWN } from "../../sim/history.js";
+import { History, OK, UNKNOWN } from "../../sim/history.js";
 import { Random } from "../../sim/world/random.js";
 
 let nextId = 0;
@@ -169,5 +169,23 @@ describe("checkers", () => {
     expect(
       checkAppends("x", [first, second, op("get", "", "tok001tok001tok002", 4, 5)], 6)?.promise,
     ).toBe("exactly-once");
+  });
+});
+
+describe("books", () => {
+  it("what a server that was forced over answered at its own port is not judged, all else is (seed 2007828)", () => {
+    const history = new History();
+    history.inVain.push({ via: "b", from: 10, to: 20 });
+    const counted = (via: Operation["via"], invoked: number, returned: number): Operation => ({
+      ...op("incr", "+1", "1", invoked, returned),
+      via,
+    });
+    history.operations.push(counted("b", 11, 12), counted("controller", 13, 14));
+    expect(checkCounter("x", history.operations)).toBeDefined();
+    expect(checkCounter("x", history.closed([100]).operations)).toBeUndefined();
+    history.operations[0] = counted("b", 21, 22);
+    expect(checkCounter("x", history.closed([100]).operations)).toBeDefined();
+    history.operations[0] = counted("a", 11, 12);
+    expect(checkCounter("x", history.closed([100]).operations)).toBeDefined();
   });
 });
