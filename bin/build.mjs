@@ -1,7 +1,7 @@
 // Bundles the three programs into dist/: the controller on Node, the agent, and the dyad command.
 // `npm ci` runs it through the package's `prepare` script. With `--board NAME` it builds the firmware of that board
 // instead, into dist/NAME.js.
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -17,6 +17,7 @@ if (boardAt >= 0) {
 
 const programs = {
   controller: "firmware/main.node.ts",
+  board: "firmware/main.board.ts",
   agent: "agent/main.ts",
   dyad: "client/cli/main.ts",
 };
@@ -53,5 +54,29 @@ await build({
     js: 'import { createRequire as dyadCreateRequire } from "node:module";\nconst require = dyadCreateRequire(import.meta.url);',
   },
 });
+
+// The virtual board's firmware takes the longest to build and changes with the controller alone.
+const VIRTUAL = "virtual";
+const VIRTUAL_SOURCES = ["protocol", "firmware", "hal/espruino", "bin", "board-configs"];
+
+function newestMs(folder) {
+  return Math.max(
+    ...readdirSync(folder, { withFileTypes: true, recursive: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => statSync(join(entry.parentPath ?? entry.path, entry.name)).mtimeMs),
+  );
+}
+
+const virtualFile = join(dist, `${VIRTUAL}.board.json`);
+const virtualMs = existsSync(virtualFile) ? statSync(virtualFile).mtimeMs : 0;
+if (VIRTUAL_SOURCES.some((folder) => newestMs(join(root, folder)) > virtualMs)) {
+  const { buildBoard } = await import("./board/build-board.mjs");
+  const said = [];
+  const status = await buildBoard(root, VIRTUAL, (line) => said.push(line));
+  if (status !== 0) {
+    console.error(said.join("\n"));
+    process.exit(status);
+  }
+}
 
 writeFileSync(stamp, `${new Date().toISOString()}\n`);

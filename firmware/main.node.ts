@@ -43,6 +43,8 @@ const EXIT_FLASH = 5;
 const SEED_BYTES = 32;
 /** Where tools find the ports of a controller that chose some itself. */
 const PORTS_FILE = "controller.ports.json";
+/** The flash of a virtual board in the same directory: another chip's, void as soon as this one serves. */
+const BOARD_FLASH = "board.flash";
 
 function fail(exitCode: number, message: string): never {
   process.stderr.write(`dyad controller: ${message}\n`);
@@ -89,6 +91,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   process.stdout.on("error", () => undefined);
   process.stderr.on("error", () => undefined);
 
+  rmSync(join(dir, BOARD_FLASH), { force: true });
   let flash: Flash;
   try {
     flash = openFlash(dir, chipIdOf(dir, machineId()));

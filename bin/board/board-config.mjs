@@ -80,6 +80,8 @@ const boardSchema = z.strictObject({
     variables: z.number().int().min(0).max(65535),
     /** @unit bytes */
     variableBytes: z.number().int().min(0).max(32),
+    /** Memory of the virtual board, which counts bytes instead of variables. @unit bytes */
+    memoryBytes: count.optional(),
     /** Room for bundle and journals. @unit bytes */
     storageBytes: count,
     /** Sockets of the network chip; 0: no such bound. */
@@ -120,6 +122,10 @@ const boardSchema = z.strictObject({
   frameMax: z.number().int().min(536).max(65536),
   /** `short` leaves out `explain`, `config` and the long help. */
   console: z.enum(["full", "short"]),
+  /** `status json` at the console, for programs; its fields' long names stay in the bundle. */
+  statusJson: z.boolean().default(false),
+  /** `baked`: all of this is in the bundle. `storage`: the bundle reads it from the file `board` of its Storage. */
+  constants: z.enum(["baked", "storage"]).default("baked"),
   /** Records in one of the two journals. */
   journalSlots: z.number().int().min(4).max(256),
   timings: z.strictObject(shapeOf(TIMINGS, ms)),
@@ -197,7 +203,8 @@ export function parseBoard(raw, file) {
         `the network chip has ${config.hardware.sockets}`,
     );
   }
-  if ((config.key === undefined) === (config.keyFile === undefined)) {
+  const keyed = config.constants === "baked";
+  if (keyed && (config.key === undefined) === (config.keyFile === undefined)) {
     fail('exactly one of "key" and "keyFile" is needed');
   }
   if (config.keyFile !== undefined) {
@@ -236,15 +243,15 @@ export function readBoard(root, name, known) {
 
 const bytesOf = (hex) => [...Buffer.from(hex, "hex")];
 
-/** The module that firmware/main.<engine>.ts imports as "dyad:board". */
-export function boardModule(name, config) {
+/** What firmware/main.<engine>.ts imports as "dyad:board", as a plain object. */
+export function boardConstants(name, config) {
   const oneEach = config.network.chip === "w5500" || config.network.chip === "w5100";
-  const constants = {
+  return {
     name,
     consoleDevice: config.hardware.consoleDevice,
     network: config.network,
     servers: config.servers,
-    key: bytesOf(config.key),
+    key: bytesOf(config.key ?? ""),
     clientKey: config.clientKey === undefined ? undefined : bytesOf(config.clientKey),
     clientPassword: config.clientPassword,
     balancing: config.balancing,
@@ -264,7 +271,56 @@ export function boardModule(name, config) {
       clientsMax: Math.min(config.limits.clientsMax, config.slots.redis + config.slots.native),
     },
   };
-  const literal = (value) => JSON.stringify(value).replace(/"([A-Za-z_][A-Za-z0-9_]*)":/g, "$1:");
+}
+
+const literal = (value) => JSON.stringify(value).replace(/"([A-Za-z_][A-Za-z0-9_]*)":/g, "$1:");
+
+/** Where each constant that is no object itself stands: paths such as `timings.pollMs`, in a fixed order. */
+function leavesOf(value, path) {
+  const isBranch =
+    typeof value === "object" &&
+    value !== null &&
+    !(Array.isArray(value) && value.every((one) => typeof one === "number"));
+  if (!isBranch) return [path];
+  return Object.keys(value).flatMap((key) =>
+    leavesOf(value[key], path === "" ? key : `${path}.${key}`),
+  );
+}
+
+const valueAt = (value, path) => path.split(".").reduce((at, step) => at[step], value);
+
+/** The constants in the order in which a bundle reads them from its Storage, and what the configuration says of them. */
+export function boardList(name, config) {
+  const constants = boardConstants(name, config);
+  const paths = leavesOf(constants, "");
+  return { paths, values: paths.map((path) => valueAt(constants, path) ?? null) };
+}
+
+/** An object whose leaves are places of a list. Numbers are in the bundle, not names: those it has its own way with. */
+function fromList(value, path, paths) {
+  const at = paths.indexOf(path);
+  if (at >= 0)
+    return value === undefined
+      ? `given[${at}] === null ? undefined : given[${at}]`
+      : `given[${at}]`;
+  const inner = Object.keys(value).map((key) => [
+    key,
+    fromList(value[key], path === "" ? key : `${path}.${key}`, paths),
+  ]);
+  if (Array.isArray(value)) return `[${inner.map(([, text]) => text).join(", ")}]`;
+  return `{ ${inner.map(([key, text]) => `${key}: ${text}`).join(", ")} }`;
+}
+
+/** The module that firmware/main.<engine>.ts imports as "dyad:board". */
+export function boardModule(name, config) {
+  const constants = boardConstants(name, config);
+  if (config.constants === "storage") {
+    const { paths } = boardList(name, config);
+    return (
+      `const given = JSON.parse(engineRequire("Storage").read("board"));\n` +
+      `export const board = ${fromList(constants, "", paths)};`
+    );
+  }
   const fields = Object.entries(constants).map(
     ([key, value]) => `${key}: ${value === undefined ? "undefined" : literal(value)}`,
   );

@@ -1,7 +1,7 @@
 /** Builds one board's firmware: configuration checked, bundle linted, what it takes printed against what the board has. */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { BoardError, readBoard } from "./board-config.mjs";
+import { boardList, BoardError, readBoard } from "./board-config.mjs";
 import { bundleBoard } from "./bundle.mjs";
 import { lintBundle, lintLengths } from "./engine-lint.mjs";
 import { measureBoard } from "./measure.mjs";
@@ -28,7 +28,11 @@ export function budgetOf({ stored, journals, hardware, measured }) {
   const wrong = [];
   if (flash > storageBytes)
     wrong.push(`it has no room: ${flash - storageBytes} bytes of flash are missing`);
-  if (variables === 0) {
+  if (hardware.memoryBytes !== undefined) {
+    lines.push(
+      `  memory, bytes           ${hardware.memoryBytes}: it says itself what it uses (\`memory\`)`,
+    );
+  } else if (variables === 0) {
     lines.push("  variables: as many as this machine has memory for");
   } else if (measured === undefined) {
     lines.push(
@@ -59,8 +63,11 @@ export function budgetOf({ stored, journals, hardware, measured }) {
   return { lines, wrong: wrong.join("; ") };
 }
 
-/** @returns the exit status: 0, or 1 with the reason on standard error */
-export async function buildBoard(root, name) {
+/**
+ * @param say hears what is built and what it takes
+ * @returns the exit status: 0, or 1 with the reason on standard error
+ */
+export async function buildBoard(root, name, say = (line) => console.log(line)) {
   const boards = readdirSync(join(root, "board-configs"))
     .filter((file) => file.endsWith(".json"))
     .map((file) => file.slice(0, -".json".length))
@@ -91,8 +98,8 @@ export async function buildBoard(root, name) {
     .slice(0, PARTS_SHOWN)
     .map(({ path, bytes }) => `${basename(path, ".ts")} ${bytes}`)
     .join(", ");
-  console.log(`${name}: ${config.hardware.name}`);
-  console.log(`  largest parts, in bytes before the last squeeze: ${largest}`);
+  say(`${name}: ${config.hardware.name}`);
+  say(`  largest parts, in bytes before the last squeeze: ${largest}`);
   let measured;
   try {
     if (config.hardware.variables > 0) measured = await measureBoard(root, name, config);
@@ -105,7 +112,7 @@ export async function buildBoard(root, name) {
     hardware: config.hardware,
     measured,
   });
-  for (const line of lines) console.log(line);
+  for (const line of lines) say(line);
   if (wrong !== "") return fail(`${name} is not built: ${wrong}.`);
   mkdirSync(join(root, "dist"), { recursive: true });
   writeFileSync(path, text);
@@ -114,8 +121,12 @@ export async function buildBoard(root, name) {
     join(root, "dist", `${name}.assertions.txt`),
     assertions.map((what, number) => `${number} ${what}\n`).join(""),
   );
-  console.log(
-    `  written: dist/${name}.js, .bootcde (the same as its Storage holds it), .assertions.txt`,
-  );
+  if (config.constants === "storage") {
+    writeFileSync(
+      join(root, "dist", `${name}.board.json`),
+      JSON.stringify({ ...boardList(name, config), hardware: config.hardware }),
+    );
+  }
+  say(`  written: dist/${name}.js, .bootcde (the same as its Storage holds it), .assertions.txt`);
   return 0;
 }

@@ -88,9 +88,15 @@ function featuresOf(config) {
     WITH_NATIVE_PORT: config.ports.native > 0,
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_LIMITS_CHECK: false,
-    WITH_STATUS_JSON: false,
+    WITH_STATUS_JSON: config.statusJson,
     WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
   };
+}
+
+/** The fields of `status json`, which keep their names where it is asked for. */
+async function statusNames(root) {
+  const text = await readFile(join(root, "firmware", "core", "status.ts"), "utf8");
+  return [...text.matchAll(/^    (\w+):/gm)].map(([, name]) => name);
 }
 
 /**
@@ -100,6 +106,9 @@ function featuresOf(config) {
  * @returns the text, and for each source how many bytes of it are in the bundle
  */
 export async function bundleFor({ root, entry, constants, features, network }) {
+  const kept = features.WITH_STATUS_JSON
+    ? [...RESERVED_NAMES, ...(await statusNames(root))]
+    : RESERVED_NAMES;
   const options = {
     absWorkingDir: root,
     entryPoints: [entry],
@@ -114,7 +123,7 @@ export async function bundleFor({ root, entry, constants, features, network }) {
     charset: "ascii",
     supported: { "template-literal": false },
     mangleProps: /^[a-zA-Z_]/,
-    reserveProps: new RegExp(`^(${RESERVED_NAMES.join("|")})$`),
+    reserveProps: new RegExp(`^(${kept.join("|")})$`),
     mangleQuoted: false,
     logLevel: "warning",
     define: Object.fromEntries(

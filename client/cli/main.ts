@@ -8,7 +8,7 @@ import { backup, restore } from "./backup.js";
 import { runConsole } from "./console.js";
 import { Failure } from "./failure.js";
 import { addKeyCommands } from "./keys.js";
-import { type Durability, programPath } from "./pair-dir.js";
+import { type Durability, type Home, programPath } from "./pair-dir.js";
 import { formatStatus, parseStatus, statusExit } from "./status.js";
 import { up } from "./up.js";
 
@@ -91,8 +91,11 @@ program
     ).choices(["disk", "memory"]),
   )
   .addOption(
-    new Option("--controller <home>", "where the controller runs")
-      .choices(["node"])
+    new Option(
+      "--controller <home>",
+      "node: as a Node process, the fastest; board: its firmware in the virtual board, with a serial console",
+    )
+      .choices(["node", "board"])
       .default("node"),
   )
   .option("--console", "also tell, line by line, what changes (this is what npm start does)")
@@ -108,6 +111,7 @@ down until its command is run, which is printed (and is in the JSON line).`,
       port?: number;
       json?: boolean;
       durability?: Durability;
+      controller: Home;
       console?: boolean;
     }) => {
       process.exitCode = await up({
@@ -115,6 +119,7 @@ down until its command is run, which is printed (and is in the JSON line).`,
         port: options.port,
         json: options.json === true,
         durability: options.durability,
+        controller: options.controller,
         console: options.console === true,
       });
     },
@@ -220,8 +225,16 @@ program
   .command("controller")
   .description("run one controller in the foreground")
   .requiredOption("--config <file>", "its configuration (docs/DEPLOY.md)")
-  .action(async (options: { config: string }) =>
-    runProgram("controller.js", ["--config", resolve(options.config)]),
+  .addOption(
+    new Option("--controller <home>", "where it runs: a Node process, or the virtual board")
+      .choices(["node", "board"])
+      .default("node"),
+  )
+  .action(async (options: { config: string; controller: Home }) =>
+    runProgram(options.controller === "board" ? "board.js" : "controller.js", [
+      "--config",
+      resolve(options.config),
+    ]),
   );
 
 program

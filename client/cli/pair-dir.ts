@@ -4,7 +4,7 @@
  *     DIR/pair.json        what was chosen: durability and ports
  *     DIR/pair.key         the key all three prove to each other
  *     DIR/controller.json  DIR/a.json  DIR/b.json   one configuration a node
- *     DIR/controller/      the controller's flash and console socket
+ *     DIR/controller/      the controller's flash and console socket, a virtual board's serial line
  *     DIR/a/  DIR/b/       a server's data: deleting one is losing that disk
  *     DIR/logs/            one log a node
  */
@@ -23,6 +23,8 @@ const KEY_BYTES = 32;
 export const SERVER_IDS = ["a", "b"] as const;
 export type ServerId = (typeof SERVER_IDS)[number];
 export type Durability = "disk" | "memory";
+/** Where the controller runs: a Node process, or the virtual board (the very firmware in a small engine). */
+export type Home = "node" | "board";
 
 interface ServerPorts {
   peer: number;
@@ -130,6 +132,7 @@ export async function preparePair(
   dir: string,
   redisPort: number | undefined,
   durability: Durability | undefined,
+  home: Home = "node",
 ): Promise<PairPlan> {
   mkdirSync(join(dir, "logs"), { recursive: true });
   mkdirSync(join(dir, "controller"), { recursive: true });
@@ -170,22 +173,22 @@ export async function preparePair(
   }
   writeWhole(join(dir, "pair.json"), `${JSON.stringify(pair, null, 2)}\n`);
 
-  const node = (name: string, program: string): NodePlan => {
+  const node = (name: string, kind: string, program = kind): NodePlan => {
     const config = join(dir, `${name}.json`);
     return {
       name,
       config,
       dir: join(dir, name),
       log: join(dir, "logs", `${name}.log`),
-      socket: join(dir, name, `${program}.sock`),
-      lock: join(dir, name, `${program}.lock`),
+      socket: join(dir, name, `${kind}.sock`),
+      lock: join(dir, name, `${kind}.lock`),
       argv: [process.execPath, programPath(`${program}.js`), "--config", config],
     };
   };
   const plan: PairPlan = {
     dir,
     pair,
-    controller: node("controller", "controller"),
+    controller: node("controller", "controller", home === "board" ? "board" : "controller"),
     servers: [node("a", "agent"), node("b", "agent")],
   };
   writeConfigs(plan, keyFile);

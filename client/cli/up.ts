@@ -10,10 +10,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { askNode, NotReachable } from "./ask-node.js";
+import { attachSerial } from "./serial-view.js";
+import type { SerialView } from "./serial-view.js";
 import { Failure } from "./failure.js";
 import { lockHolder } from "./lock-holder.js";
 import {
   type Durability,
+  type Home,
   type NodePlan,
   nodeLocks,
   type PairPlan,
@@ -44,6 +47,7 @@ export interface UpOptions {
   port: number | undefined;
   json: boolean;
   durability: Durability | undefined;
+  controller: Home;
   console: boolean;
 }
 
@@ -79,6 +83,7 @@ class Up {
   private readonly nodes: RunningNode[] = [];
   private ready = false;
   private stopping = false;
+  private serial: SerialView | undefined;
 
   constructor(
     private readonly plan: PairPlan,
@@ -127,6 +132,9 @@ class Up {
     this.spawnNode(this.plan.controller);
     await this.untilUp(this.plan.controller);
     this.ready = true;
+    if (this.options.controller === "board" && this.options.console && !this.options.json) {
+      this.serial = attachSerial(join(this.plan.controller.dir, "serial.sock"));
+    }
     const status = await this.untilServing();
     if (status === undefined) return;
     if (this.options.json) process.stdout.write(`${JSON.stringify(this.describe())}\n`);
@@ -261,6 +269,13 @@ class Up {
           : "a write is in the memory of both servers before its client hears OK; a machine that loses power starts empty and is filled by the other."
       }`,
       `Data and settings: ${dir}   Logs: ${join(dir, "logs")}`,
+      ...(this.serial === undefined
+        ? []
+        : [
+            "",
+            "The controller is a virtual board: a chip's firmware in an engine of its own (--controller node: a Node process).",
+            'Its serial console is shown here as "chip | ...", and takes what you type; "help" lists its commands.',
+          ]),
       "Stop everything: Ctrl-C",
       "",
     ];
@@ -286,6 +301,7 @@ class Up {
   /** The controller first: a server that stops under it would be a failure, and change the roles. */
   private async stop(): Promise<void> {
     this.stopping = true;
+    this.serial?.close();
     await this.stopNodes([this.plan.controller]);
     await this.stopNodes(this.plan.servers);
   }
@@ -384,6 +400,6 @@ async function refuseSecond(dir: string): Promise<void> {
 export async function up(options: UpOptions): Promise<number> {
   const dir = resolve(options.dir);
   await refuseSecond(dir);
-  const plan = await preparePair(dir, options.port, options.durability);
+  const plan = await preparePair(dir, options.port, options.durability, options.controller);
   return new Up(plan, options).run();
 }

@@ -13,6 +13,7 @@ import {
   names,
   neverImported,
   sansIo,
+  virtualBoard,
 } from "./rules.js";
 import { readGraph, sourceFiles } from "./source-graph.mjs";
 
@@ -55,6 +56,9 @@ describe("the house", () => {
   });
   it("keeps clock, timers, promises, randomness and Node out of the cores", () => {
     expect(sansIo(graph)).toEqual([]);
+  });
+  it("keeps Node out of the virtual board, but for its files that say so", () => {
+    expect(virtualBoard(graph)).toEqual([]);
   });
   it("documents every export of the wire and of the seams", () => {
     expect(docstrings(graph)).toEqual([]);

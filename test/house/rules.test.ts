@@ -12,6 +12,7 @@ import {
   names,
   neverImported,
   sansIo,
+  virtualBoard,
 } from "./rules.js";
 import type { SourceGraph } from "./source-graph.mjs";
 import { graphNode } from "./source-graph.mjs";
@@ -37,6 +38,8 @@ describe("layering", () => {
     ["agent/core/log.ts", "agent/store/store.ts"],
     ["client/client.ts", "agent/core/log.ts"],
     ["firmware/link.ts", "hal/node/tcp.ts"],
+    ["firmware/link.ts", "hal/virtual-board/board.ts"],
+    ["hal/virtual-board/board.ts", "firmware/main.node.ts"],
     ["agent/links.ts", "sim/world.ts"],
     ["bench/pause.ts", "agent/core/log.ts"],
   ])("refuses %s importing %s", (from, to) => {
@@ -47,6 +50,8 @@ describe("layering", () => {
     ["agent/commands/strings.ts", "agent/core/execution.ts"],
     ["firmware/main.node.ts", "hal/node/tcp.ts"],
     ["firmware/link.ts", "hal/hal.ts"],
+    ["firmware/main.board.ts", "hal/virtual-board/board.ts"],
+    ["sim/world.ts", "hal/virtual-board/board.ts"],
     ["sim/world.ts", "agent/core/log.ts"],
     ["client/client.ts", "protocol/frame.ts"],
     ["bench/forward.ts", "firmware/core/load.ts"],
@@ -272,5 +277,17 @@ describe("the chip's language (eslint)", () => {
   it("does not ask it of the agent", async () => {
     const text = "export const f = (a: number[]) => [...a, 2 ** 3];";
     expect(await complaints(text, "agent/core/fixture.ts")).toEqual([]);
+  });
+});
+
+describe("the virtual board", () => {
+  const files = (from: string): SourceGraph =>
+    house({
+      [`hal/virtual-board/${from}`]: `import { a } from "./node-host.js"; import { b } from "node:fs"; export const c = [a, b];`,
+      "hal/virtual-board/node-host.ts": "export const a = 1;",
+    });
+  it("knows Node only in files named after it", () => {
+    expect(virtualBoard(files("board.ts"))).toHaveLength(2);
+    expect(virtualBoard(files("node-flash.ts"))).toEqual([]);
   });
 });

@@ -22,6 +22,8 @@ const ROOMS: Room[] = [
   { name: "firmware core", paths: /^firmware\/core\//, floor: 1, product: "controller" },
   { name: "agent core", paths: /^agent\/core\//, floor: 1, product: "agent" },
   { name: "agent commands", paths: /^agent\/commands\//, floor: 1, product: "agent" },
+  // Beneath the firmware, not beside it: what its bundle runs in.
+  { name: "virtual board", paths: /^hal\/virtual-board\//, floor: 2, product: "controller" },
   { name: "hal homes", paths: /^hal\//, floor: 2, product: "controller" },
   { name: "firmware main", paths: /^firmware\/main\.[^/]+$/, floor: 3, product: "controller" },
   { name: "agent main", paths: /^agent\/main\.ts$/, floor: 3, product: "agent" },
@@ -103,8 +105,9 @@ export function layering(graph: SourceGraph): string[] {
           `${at}: ${here.name} imports from ${there.name} (${one.to}); the products meet only in protocol/`,
         );
       } else if (
-        there.name === "hal homes" &&
+        (there.name === "hal homes" || there.name === "virtual board") &&
         here.name !== "hal homes" &&
+        here.name !== "virtual board" &&
         here.name !== "firmware main" &&
         here.product !== "world"
       ) {
@@ -118,6 +121,23 @@ export function layering(graph: SourceGraph): string[] {
         !/^bench\/forward\./.test(node.path)
       ) {
         complaints.push(`${at}: the bench sees the product from outside only (${one.to})`);
+      }
+    }
+  }
+  return complaints;
+}
+
+/** The virtual board runs in a virtual world as well: only its files named node-* may know that there is a Node. */
+export function virtualBoard(graph: SourceGraph): string[] {
+  const complaints: string[] = [];
+  for (const node of graph.values()) {
+    if (!/^hal\/virtual-board\/(?!node-)/.test(node.path)) continue;
+    for (const one of node.imports) {
+      const ofNode = one.to === undefined || /(^|\/)node(-|\/)/.test(one.to);
+      if (ofNode && !one.typeOnly) {
+        complaints.push(
+          `${node.path}:${one.line}: imports ${one.specifier}; only node-* files of the virtual board may`,
+        );
       }
     }
   }

@@ -1,0 +1,306 @@
+/**
+ * The controller as a virtual board on this machine: `board --config FILE`. The configuration is that of the
+ * controller on Node; the firmware is the bundle that `npm run build` makes of board-configs/virtual.json.
+ *
+ *     FILE ──> flash: .bootcde, board ──> power on ──> firmware ──> console: stdout, serial.sock, controller.sock
+ *
+ * A fault inside the firmware (out of memory, an endless loop, a broken invariant) resets the board and is said so; the
+ * process goes on. Exit status: 0 stopped by a signal, 1 cannot start, 2 configuration, 3 directory in use, 4 a port
+ * cannot be had, 5 the flash cannot be read.
+ */
+import { lookup } from "node:dns/promises";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { chipIdOf, machineId } from "../hal/node/chip-id.js";
+import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
+import type { ConsolePort } from "../hal/node/console-port.js";
+import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
+import { openFlashFile } from "../hal/virtual-board/node-flash.js";
+import type { FlashFile } from "../hal/virtual-board/node-flash.js";
+import { NodeBoard } from "../hal/virtual-board/node-host.js";
+import { loadEngine } from "../hal/virtual-board/node-module.js";
+import { openSerialStream } from "../hal/virtual-board/node-stream.js";
+import type { SerialStream } from "../hal/virtual-board/node-stream.js";
+import { installFirmware } from "../hal/virtual-board/install.js";
+import { Storage } from "../hal/virtual-board/storage.js";
+import { checkLimits } from "./core/limits.js";
+import type { Limits } from "./core/limits.js";
+import type { Timings } from "./core/config.js";
+import { ConfigError, readConfig } from "./node-config.js";
+import type { ControllerSettings } from "./node-config.js";
+
+const EXIT_STOPPED = 0;
+const EXIT_FAULT = 1;
+const EXIT_CONFIG = 2;
+const EXIT_IN_USE = 3;
+const EXIT_PORT = 4;
+const EXIT_FLASH = 5;
+
+/** Name of the board whose firmware this runs, as board-configs/ has it. */
+const BOARD = "virtual";
+/** Where tools find the ports of a controller that chose some itself. */
+const PORTS_FILE = "controller.ports.json";
+const FLASH_FILE = "board.flash";
+/** The flash of the controller on Node in the same directory: another chip's, void as soon as this one serves. */
+const OTHER_FLASH = ["flash.0", "flash.1"];
+
+/** What the build leaves beside the bundle (bin/board/build-board.mjs). */
+interface BoardFile {
+  /** Where each constant stands, in the order in which the firmware reads them. */
+  paths: string[];
+  values: unknown[];
+  hardware: { memoryBytes: number; storageBytes: number; consoleDevice: string };
+}
+
+function fail(exitCode: number, message: string): never {
+  process.stderr.write(`dyad board: ${message}\n`);
+  process.exit(exitCode);
+}
+
+function portProblem(field: string, host: string, port: number, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === "EADDRINUSE") {
+    return `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`;
+  }
+  return `cannot listen on ${host}, port ${port} ("${field}"): ${message}`;
+}
+
+function readBuilt(name: string): string {
+  const path = fileURLToPath(new URL(name, import.meta.url));
+  if (!existsSync(path)) fail(EXIT_FAULT, `${path} is missing: npm run build makes it`);
+  return readFileSync(path, "utf8");
+}
+
+/** What the configuration file itself says: of what it leaves out, the board's own values hold. */
+function given(file: string): { timings?: Partial<Timings>; limits?: Partial<Limits> } {
+  return JSON.parse(readFileSync(file, "utf8")) as {
+    timings?: Partial<Timings>;
+    limits?: Partial<Limits>;
+  };
+}
+
+interface Ports {
+  link: number;
+  redis: number;
+  native: number;
+}
+
+/** The board's constants with what this pair's configuration says in their places. */
+async function constantsOf(
+  built: BoardFile,
+  settings: ControllerSettings,
+  ports: Ports,
+): Promise<unknown[]> {
+  const own = new Map<string, unknown>([
+    ["key", [...settings.key]],
+    ["clientKey", settings.clientKey === undefined ? null : [...settings.clientKey]],
+    ["clientPassword", settings.clientPassword ?? null],
+    ["balancing", settings.balancing],
+    ["redisPort", ports.redis],
+    ["nativePort", ports.native],
+    ["linkPort", ports.link],
+  ]);
+  for (const [i, server] of settings.servers.entries()) {
+    own.set(`servers.${i}.id`, server.id);
+    // A chip asks no name server.
+    own.set(`servers.${i}.host`, (await lookup(server.host, 4)).address);
+    own.set(`servers.${i}.udpPort`, server.udpPort);
+    own.set(`servers.${i}.preset`, server.preset);
+  }
+  const { timings, limits } = given(settings.file);
+  for (const [group, values] of Object.entries({ timings, limits })) {
+    for (const [name, value] of Object.entries(values ?? {})) own.set(`${group}.${name}`, value);
+  }
+  const constants = built.paths.map((path, i) => (own.has(path) ? own.get(path) : built.values[i]));
+  const group = (name: string): object =>
+    Object.fromEntries(
+      built.paths.flatMap((path, i) =>
+        path.startsWith(`${name}.`) ? [[path.slice(name.length + 1), constants[i]]] : [],
+      ),
+    );
+  try {
+    checkLimits(group("timings") as Timings, group("limits") as Limits);
+  } catch (error) {
+    fail(
+      EXIT_CONFIG,
+      `${settings.file}: "timings" and "limits" do not fit together: ${(error as Error).message}`,
+    );
+  }
+  return constants;
+}
+
+async function run(settings: ControllerSettings, manners: Manners): Promise<void> {
+  const { dir, host } = settings;
+  const startedAt = performance.now();
+  mkdirSync(dir, { recursive: true });
+  const lock = lockDirectory(dir);
+  // A terminal that has gone away is no reason to end.
+  process.stdout.on("error", () => undefined);
+  process.stderr.on("error", () => undefined);
+  const built = JSON.parse(readBuilt(`${BOARD}.board.json`)) as BoardFile;
+  const firmware = readBuilt(`${BOARD}.js`);
+
+  let flash: FlashFile;
+  try {
+    flash = openFlashFile(join(dir, FLASH_FILE), built.hardware.storageBytes);
+  } catch (error) {
+    fail(EXIT_FLASH, `the flash file in ${dir} cannot be read: ${(error as Error).message}`);
+  }
+  const storage = new Storage(flash);
+  const streams: SerialStream[] = [];
+  const say = (text: string): void => {
+    process.stdout.write(text);
+    for (const stream of streams) stream.write(text);
+  };
+  let resets = 0;
+  const board = new NodeBoard({
+    module: loadEngine(),
+    memoryBytes: built.hardware.memoryBytes,
+    serialNumber: Buffer.from(chipIdOf(dir, machineId())).toString("hex"),
+    storage,
+    host,
+    consoleDevice: built.hardware.consoleDevice,
+    onConsole: (text) => say(text.replaceAll("\r", "")),
+    onPowerOn: () => say(`[board: power on]\n`),
+    onReset: (kind, reason) => {
+      resets++;
+      say(`[board: RESET, ${kind}: ${reason}]\n`);
+    },
+  });
+  const open = async (field: string, port: number): Promise<number> => {
+    try {
+      return await board.openPort(port);
+    } catch (error) {
+      return fail(EXIT_PORT, portProblem(field, host, port, error));
+    }
+  };
+  const ports: Ports = {
+    link: await open("linkPort", settings.linkPort),
+    redis: await open("redisPort", settings.redisPort),
+    native: await open("nativePort", settings.nativePort),
+  };
+  for (const name of OTHER_FLASH) rmSync(join(dir, name), { force: true });
+  const constants = await constantsOf(built, settings, ports);
+
+  const portsPath = join(dir, PORTS_FILE);
+  writeFileSync(`${portsPath}.new`, `${JSON.stringify({ pid: process.pid, host, ...ports })}\n`);
+  renameSync(`${portsPath}.new`, portsPath);
+  const ask = (line: string): string => {
+    if (!board.isOn) return "error: the board is restarting";
+    return answerOf(board.ask(`${line}\r`), line);
+  };
+  const answer = (line: string): string => {
+    switch (line) {
+      case "pid":
+        return String(process.pid);
+      case "ports":
+        return JSON.stringify({ pid: process.pid, host, ...ports });
+      case "metrics":
+        return JSON.stringify(metrics(board, resets));
+      case "status --json":
+        return ask("status json");
+      default:
+        return ask(line);
+    }
+  };
+  const consoles: ConsolePort[] = [];
+  if (settings.consoleSocket) {
+    streams.push(
+      await openSerialStream(join(dir, "serial.sock"), (line) => board.type(`${line}\r`)),
+    );
+  }
+  if (installFirmware(storage, firmware, constants)) say("[board: firmware stored]\n");
+  board.powerOn();
+  // Whoever waits for the controller looks for this one.
+  if (settings.consoleSocket) {
+    consoles.push(await openConsoleSocket(dir, "controller.sock", answer));
+  }
+  if (manners.console || (!manners.withParent && process.stdin.isTTY === true)) {
+    consoles.push(openConsoleTerminal(ask));
+  }
+
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping) return;
+    stopping = true;
+    board.close();
+    for (const one of [...consoles, ...streams]) one.close();
+    flash.close();
+    for (const path of [portsPath, join(dir, "controller.sock"), join(dir, "serial.sock")]) {
+      rmSync(path, { force: true });
+    }
+    lock.release();
+    process.exit(EXIT_STOPPED);
+  };
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  if (manners.withParent) {
+    // The other end belongs to `dyad up`; it closes when that process ends, in whatever way.
+    process.stdin.on("end", stop).on("close", stop).on("error", stop).resume();
+  }
+  say(
+    `[board: up after ${Math.round(performance.now() - startedAt)} ms (pid ${process.pid}): Redis clients at ` +
+      `${host}:${ports.redis}, native at ${ports.native}, servers at ${ports.link}]\n`,
+  );
+}
+
+/** What the firmware said to a line, without the line itself, which it repeats. */
+function answerOf(said: string, line: string): string {
+  const text = said.replaceAll("\r", "");
+  return (text.startsWith(`${line}\n`) ? text.slice(line.length + 1) : text).trimEnd();
+}
+
+function metrics(board: NodeBoard, resets: number): object {
+  const cpu = process.cpuUsage();
+  const memory = process.memoryUsage();
+  return {
+    resets,
+    boardMemoryBytes: board.memoryUsed(),
+    cpuUserUs: cpu.user,
+    cpuSystemUs: cpu.system,
+    rssBytes: memory.rss,
+    upMs: Math.round(performance.now()),
+  };
+}
+
+interface Manners {
+  /** Started by `dyad up`: end with it. */
+  withParent: boolean;
+  console: boolean;
+}
+
+async function main(): Promise<void> {
+  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
+  try {
+    values = parseArgs({
+      options: {
+        config: { type: "string" },
+        "with-parent": { type: "boolean" },
+        console: { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    fail(EXIT_CONFIG, `${(error as Error).message} Usage: board --config FILE [--console]`);
+  }
+  if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
+  let settings: ControllerSettings;
+  try {
+    settings = readConfig(values.config);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    fail(EXIT_CONFIG, error.message);
+  }
+  try {
+    await run(settings, {
+      withParent: values["with-parent"] === true,
+      console: values.console === true,
+    });
+  } catch (error) {
+    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
+    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
+  }
+}
+
+await main();
