@@ -9,6 +9,8 @@ declare module "dyad:board" {
     readonly name: string;
     /** Name of the serial device that carries the console. */
     readonly consoleDevice: string;
+    /** Its speed; 0: no UART, it takes what it is given. @unit bits a second */
+    readonly consoleBaud: number;
     readonly servers: { id: string; host: string; udpPort: number; preset: boolean }[];
     readonly key: number[];
     readonly clientKey: number[] | undefined;

@@ -31,6 +31,8 @@ export interface ChipLoop {
   connections: ChipConnections;
   start(): void;
   console(line: string): string;
+  /** Both servers hold the record that the flash holds: it may be rewritten. */
+  mayLoseFlash(): boolean;
 }
 
 export function createChipLoop(options: ChipLoopOptions): ChipLoop {
@@ -138,6 +140,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       core!.start(options.flash.content, turns.now());
       control();
     },
+    mayLoseFlash: () => core!.mayCompact(false, turns.now()),
     console: (line) => {
       const answer = core!.console(line, turns.now());
       control();

@@ -28,8 +28,8 @@ declare const process: {
   on(event: string, f: (error: unknown) => void): void;
 };
 
-/** Time for the last words to leave before a reboot. @unit ms */
-const LAST_WORDS_MS = 100;
+/** Time for the last words to leave before a reboot, two lines at 9600 baud. @unit ms */
+const LAST_WORDS_MS = 200;
 
 let terminal: Console | undefined = undefined;
 let rebooting = false;
@@ -45,7 +45,7 @@ function reboot(reason: string): void {
   setTimeout(() => E.reboot(), LAST_WORDS_MS);
 }
 
-/** Used and free variables: the memory of this engine. */
+/** Used and free variables: the memory of this engine; and which image of the firmware it runs, where there are two. */
 function memoryText(): string {
   const memory = process.memory();
   return (
@@ -56,7 +56,8 @@ function memoryText(): string {
     memory.blocksize +
     " bytes used, " +
     memory.free +
-    " free"
+    " free" +
+    (global["fw"] === undefined ? "" : ", " + global["fw"])
   );
 }
 
@@ -126,13 +127,20 @@ function compact(sure: boolean): void {
 function onLine(line: string): void {
   if (line === "memory") say(memoryText());
   else if (line === "reboot") reboot("asked for at the console");
-  else if (line === "compact" || line === "compact now") compact(line !== "compact");
-  else say(loop.console(line));
+  else if (line === "flash") {
+    say(loop.mayLoseFlash() ? "yes, both servers hold what the flash holds" : "no, not now");
+  } else if (line === "compact" || line === "compact now") compact(line !== "compact");
+  else {
+    const answer = loop.console(line);
+    if (answer !== "") say(answer);
+  }
 }
 
 process.on("uncaughtException", (error) => reboot("error nobody caught: " + error));
 E.on("errorFlag", (flags) => reboot("the engine reports " + flags.join(" ")));
-terminal = openConsole(global[board.consoleDevice] as EngineSerial, { onLine: onLine });
+terminal = openConsole(global[board.consoleDevice] as EngineSerial, board.consoleBaud, {
+  onLine: onLine,
+});
 
 function begin(): void {
   loop.start();

@@ -76,6 +76,8 @@ const boardSchema = z.strictObject({
   engine: z.enum(["espruino", "iotjs"]),
   hardware: z.strictObject({
     name: z.string().min(1),
+    /** What the engine says it is (`process.env.BOARD`); flashing refuses another. */
+    board: z.string().min(1).optional(),
     /** Variables of the engine; 0: as many as the machine has memory for. */
     variables: z.number().int().min(0).max(65535),
     /** @unit bytes */
@@ -87,6 +89,8 @@ const boardSchema = z.strictObject({
     /** Sockets of the network chip; 0: no such bound. */
     sockets: z.number().int().min(0).max(64),
     consoleDevice: z.string().min(1),
+    /** 0: no UART, it takes what it is given. @unit bits a second */
+    consoleBaud: z.number().int().min(0).max(4000000).default(0),
     /** 0: none. @unit s */
     watchdogSeconds: z.number().min(0).max(30),
   }),
@@ -249,6 +253,7 @@ export function boardConstants(name, config) {
   return {
     name,
     consoleDevice: config.hardware.consoleDevice,
+    consoleBaud: config.hardware.consoleBaud,
     network: config.network,
     servers: config.servers,
     key: bytesOf(config.key ?? ""),

@@ -139,7 +139,7 @@ export async function measureBoard(root, name, config) {
     const key = randomBytes(32).toString("hex");
     const desk = {
       ...config,
-      hardware: { ...config.hardware, consoleDevice: "USB", watchdogSeconds: 0 },
+      hardware: { ...config.hardware, consoleDevice: "USB", consoleBaud: 0, watchdogSeconds: 0 },
       network: { chip: "host" },
       servers: config.servers.map((server, i) => ({
         ...server,

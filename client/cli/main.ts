@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { askController, askNode } from "./ask-node.js";
 import { backup, restore } from "./backup.js";
-import { runConsole } from "./console.js";
+import { runBoardConsole, runConsole } from "./console.js";
 import { Failure } from "./failure.js";
 import { addKeyCommands } from "./keys.js";
 import { type Durability, type Home, programPath } from "./pair-dir.js";
@@ -14,6 +14,8 @@ import { up } from "./up.js";
 
 const DIR_DEFAULT = ".dyad";
 const EXIT_WRONG_USE = 2;
+/** What Espruino's serial console has on most boards. @unit bits a second */
+const BAUD_DEFAULT = 9600;
 
 function parsePort(text: string): number {
   const port = Number(text);
@@ -21,6 +23,20 @@ function parsePort(text: string): number {
     throw new InvalidArgumentError("a port is a whole number, 0 to 65535.");
   }
   return port;
+}
+
+function parseBaud(text: string): number {
+  const baud = Number(text);
+  if (!/^\d+$/.test(text) || baud < 300 || baud > 4_000_000) {
+    throw new InvalidArgumentError("a speed is a whole number of bits a second, 300 to 4000000.");
+  }
+  return baud;
+}
+
+function baudOption(): Option {
+  return new Option("--baud <speed>", "speed of a serial device, in bits a second").argParser(
+    parseBaud,
+  );
 }
 
 function dirOption(): Option {
@@ -152,7 +168,16 @@ program
   .command("console")
   .description("talk to the controller: states, reasons, traces (help lists its words)")
   .addOption(dirOption())
-  .action(async (options: { dir: string }) => runConsole(resolve(options.dir)));
+  .option(
+    "--port <port>",
+    "a board's console instead: a serial device (/dev/ttyUSB0), a pseudo terminal, or a bridge (tcp:HOST:PORT)",
+  )
+  .addOption(baudOption().default(BAUD_DEFAULT))
+  .action(async (options: { dir: string; port?: string; baud: number }) =>
+    options.port === undefined
+      ? runConsole(resolve(options.dir))
+      : runBoardConsole(options.port, options.baud),
+  );
 
 program
   .command("force")

@@ -322,10 +322,10 @@ function answer(host: ConsoleHost, words: string[], now: number): string[] {
   }
 }
 
-/** @returns the answer to one line an operator typed */
+/** @returns the answer to one line an operator typed; a remark, which begins with //, has none */
 export function answerLine(host: ConsoleHost, line: string, now: number): string {
   const words = wordsOf(line);
-  if (words.length === 0) return "";
+  if (words.length === 0 || words[0].substring(0, 2) === "//") return "";
   const lines = answer(host, words, now);
   // One line of JSON is for programs: it is neither wrapped nor cut.
   return words[0] === "status" && words[1] === "json"

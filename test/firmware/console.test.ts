@@ -20,6 +20,7 @@ describe("console", () => {
     const pair = FakePair.serving();
     expect(pair.core!.console("", pair.now)).toBe("");
     expect(pair.core!.console("   ", pair.now)).toBe("");
+    expect(pair.core!.console("//7 a remark", pair.now)).toBe("");
     expect(pair.core!.console("dance now", pair.now)).toContain('unknown command "dance"');
     expect(pair.core!.console("x".repeat(10_000), pair.now).length).toBeLessThan(400);
   });
