@@ -5,7 +5,7 @@ import { boardList, BoardError, readBoard } from "./board-config.mjs";
 import { bundleBoard } from "./bundle.mjs";
 import { lintBundle, lintLengths } from "./engine-lint.mjs";
 import { measureBoard } from "./measure.mjs";
-import { roomOf } from "./storage-image.mjs";
+import { imagesOf, LOADER, roomOf } from "./storage-image.mjs";
 
 /** Not a board's firmware but a program's configuration; `npm run build` makes that program. */
 const PROGRAMS = new Set(["linux-node"]);
@@ -25,6 +25,11 @@ export function budgetOf({ stored, journals, hardware, measured }) {
   const lines = [
     row("flash, bytes", flash, storageBytes, `computed: bundle ${stored}, journals ${journals}`),
   ];
+  lines.push(
+    imagesOf(stored, journals, storageBytes) === 2
+      ? "  room for two images: flashing keeps the old one"
+      : "  no room for two images: flashing erases the old one first",
+  );
   const wrong = [];
   if (flash > storageBytes)
     wrong.push(`it has no room: ${flash - storageBytes} bytes of flash are missing`);
@@ -61,6 +66,21 @@ export function budgetOf({ stored, journals, hardware, measured }) {
       );
   }
   return { lines, wrong: wrong.join("; ") };
+}
+
+/** What flashing needs to know of a firmware. */
+export function flashFacts(name, config, stored, journals) {
+  const { board, variables, variableBytes, consoleBaud, storageBytes } = config.hardware;
+  return {
+    name,
+    board,
+    variables,
+    variableBytes,
+    consoleBaud,
+    images: imagesOf(stored, journals, storageBytes),
+    journalBytes: journals,
+    loader: LOADER,
+  };
 }
 
 /**
@@ -127,6 +147,12 @@ export async function buildBoard(root, name, say = (line) => console.log(line)) 
       JSON.stringify({ ...boardList(name, config), hardware: config.hardware }),
     );
   }
-  say(`  written: dist/${name}.js, .bootcde (the same as its Storage holds it), .assertions.txt`);
+  writeFileSync(
+    join(root, "dist", `${name}.json`),
+    `${JSON.stringify(flashFacts(name, config, stored.length, journals), null, 2)}\n`,
+  );
+  say(
+    `  written: dist/${name}.js, .bootcde (the same as its Storage holds it), .json (for dyad flash), .assertions.txt`,
+  );
   return 0;
 }

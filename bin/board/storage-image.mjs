@@ -32,3 +32,18 @@ export function storageImage(files, totalBytes) {
   }
   return image;
 }
+
+/**
+ * What boots a board that has room for two images: it takes the newest whose content is what its name promises, and
+ * leaves that name in `fw`. Written once; no update replaces it.
+ */
+export const LOADER =
+  "var fw=(function(s,l,i,n){for(i=l.length-1;i>=0;i--){n=l[i];" +
+  "if((E.CRC32(s.read(n))>>>0)==parseInt(n.substr(7),16))return n}})" +
+  '(require("Storage"),require("Storage").list(/^fw\\d\\d\\d\\d-/).sort());' +
+  'if(fw)eval(require("Storage").read(fw));else print("dyad: no firmware here is whole")';
+
+/** Images of a firmware that a board's Storage has room for beside its journals: 2, or 1. */
+export function imagesOf(stored, journals, storageBytes) {
+  return roomOf(LOADER.length) + 2 * roomOf(stored) + journals <= storageBytes ? 2 : 1;
+}

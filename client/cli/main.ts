@@ -7,6 +7,7 @@ import { askController, askNode } from "./ask-node.js";
 import { backup, restore } from "./backup.js";
 import { runBoardConsole, runConsole } from "./console.js";
 import { Failure } from "./failure.js";
+import { flash } from "./flash.js";
 import { addKeyCommands } from "./keys.js";
 import { type Durability, type Home, programPath } from "./pair-dir.js";
 import { formatStatus, parseStatus, statusExit } from "./status.js";
@@ -177,6 +178,43 @@ program
     options.port === undefined
       ? runConsole(resolve(options.dir))
       : runBoardConsole(options.port, options.baud),
+  );
+
+program
+  .command("flash")
+  .description("build a board's firmware and put it onto the board: verified, then restarted")
+  .requiredOption("--board <name>", "which of board-configs/")
+  .requiredOption(
+    "--port <port>",
+    "the board's console: a serial device (/dev/ttyUSB0), or a bridge (tcp:HOST:PORT)",
+  )
+  .addOption(baudOption())
+  .option("--built", "take what is in dist/ instead of building")
+  .option(
+    "--yes",
+    "also where the old firmware cannot be kept, or the Storage must be put in order",
+  )
+  .addHelpText(
+    "after",
+    `
+The speed is the one in the board's configuration. Nothing is written before it is clear which board is there,
+that the firmware has room, and what a power cut could cost. docs/BOARDS.md goes through it step by step.`,
+  )
+  .action(
+    async (options: {
+      board: string;
+      port: string;
+      baud?: number;
+      built?: boolean;
+      yes?: boolean;
+    }) =>
+      flash({
+        board: options.board,
+        port: options.port,
+        baud: options.baud,
+        built: options.built === true,
+        yes: options.yes === true,
+      }),
   );
 
 program
