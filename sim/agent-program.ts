@@ -6,7 +6,6 @@ import type { AgentConfig } from "../agent/core/config.js";
 import type { AgentCore, AgentPorts, LinkKind } from "../agent/core/ports.js";
 import { FRAME_DATAGRAM, FRAME_SEALED, HEADER_BYTES, frameOf } from "../protocol/frame.js";
 import { SIDE_CONTROLLER, SIDE_OTHER, SerialDecoder, encodeSerial } from "../protocol/serial.js";
-import { cheapHmac } from "./cheap-hmac.js";
 import { crc32 } from "./crc32.js";
 import { show } from "./controller-program.js";
 import type { Disk } from "./world/disk.js";
@@ -56,7 +55,7 @@ export class AgentProgram implements Program {
         if (from === this.line && this.line !== undefined) this.answerByLine(bytes);
         else network.datagram(machine, from as Machine, bytes);
       },
-      hmac: cheapHmac,
+      hmac: world.hmac,
       random: (count) => random.bytes(count),
       setAside: (name, bytes) => {
         disk.setAside.push({ name, bytes: bytes.slice() });

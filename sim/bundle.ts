@@ -9,7 +9,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import type { Mutation } from "./mutations.js";
 
-const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
+/** Of the checkout. */
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
 export interface Bundle {
   path: string;

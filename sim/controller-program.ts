@@ -2,22 +2,30 @@
 import type { ConnectionKind, ControllerCore } from "../firmware/core/core.js";
 import type { CoreConfig } from "../firmware/core/config.js";
 import { createController } from "../firmware/core/controller.js";
-import { nextState } from "../firmware/core/role-table.js";
-import type { PairState, RoleEvent } from "../firmware/core/role-table.js";
 import { createForwarder } from "../firmware/core/forward.js";
 import type { ForwardCounters } from "../firmware/core/traffic.js";
 import type { ControllerPorts } from "../firmware/core/ports.js";
-import { cheapHmac } from "./cheap-hmac.js";
+import { ControllerEvents } from "./controller-events.js";
 import { crc32 } from "./crc32.js";
-import { transitionKey } from "./coverage.js";
 import type { Flash } from "./world/flash.js";
 import type { Machine, Program } from "./world/machine.js";
 import type { Network } from "./world/network.js";
 import type { SerialLine } from "./world/serial-line.js";
 
-export class ControllerProgram implements Program {
-  readonly core: ControllerCore;
-  private state = "off";
+/** A controller in the world, whatever runs it. */
+export interface Controller extends Program {
+  /** A line typed at its console. */
+  console(line: string): string;
+  status(): object;
+  /** Bytes of a server's serial line. */
+  onSerial(server: 0 | 1, bytes: Uint8Array): void;
+  /** What the process that ends has counted. */
+  coverCounters(): void;
+}
+
+export class ControllerProgram implements Controller {
+  private readonly core: ControllerCore;
+  private readonly events: ControllerEvents;
 
   constructor(
     private readonly machine: Machine,
@@ -27,8 +35,9 @@ export class ControllerProgram implements Program {
     private readonly flash: Flash,
     config: CoreConfig,
     onReset: (reason: string) => void,
-    private readonly onEvent: (event: string) => void,
+    onEvent: (event: string) => void,
   ) {
+    this.events = new ControllerEvents(machine, onEvent);
     const incarnation = machine.incarnation;
     const ports: ControllerPorts = {
       send: (connection, bytes, start, end) => machine.ends[connection]?.write(bytes, start, end),
@@ -43,7 +52,7 @@ export class ControllerProgram implements Program {
             else this.core.onPersistFailed(error, machine.localNow());
           }),
         ),
-      hmac: cheapHmac,
+      hmac: machine.world.hmac,
       serial: (server, bytes) => lines[server]?.send(0, bytes) ?? false,
       crc32,
       note: (level, event, details) => {
@@ -55,7 +64,7 @@ export class ControllerProgram implements Program {
             () => `     ${show(details)}`,
           );
         }
-        this.count(event, details);
+        this.events.note(event, (details as { text?: string } | undefined)?.text ?? "");
       },
       reset: (reason) => {
         if (machine.incarnation === incarnation) onReset(reason);
@@ -95,28 +104,21 @@ export class ControllerProgram implements Program {
     return this.core.tick(this.machine.localNow());
   }
 
-  /** Bytes of a server's serial line. */
   onSerial(server: 0 | 1, bytes: Uint8Array): void {
     this.core.onSerial(server, bytes, 0, bytes.length, this.machine.localNow());
   }
 
-  /** A note of a change of state has the event's name and begins with the new state. */
-  private count(event: string, details: object | undefined): void {
-    const { world } = this.machine;
-    world.cover(`controller ${event}`);
-    this.onEvent(event);
-    const text = (details as { text?: string } | undefined)?.text ?? "";
-    const next = nextState(this.state as PairState, event as RoleEvent);
-    if (next === undefined || !text.startsWith(`${next}: `)) return;
-    world.cover(transitionKey(this.state, event));
-    this.state = next;
-    if (world.trace.readable) world.trace.picture.state(world.now, "controller", next);
+  console(line: string): string {
+    return this.core.console(line, this.machine.localNow());
   }
 
-  /** What the process that ends has counted. */
+  status(): object {
+    return this.core.status(this.machine.localNow());
+  }
+
   coverCounters(): void {
     const { world } = this.machine;
-    const status = this.core.status(this.machine.localNow()) as {
+    const status = this.status() as {
       counters: ForwardCounters;
       servers: { inFlight: number }[];
     };

@@ -14,6 +14,8 @@ export interface FarmOptions {
   /** See RunOptions. */
   safetyOnly?: boolean;
   swarm?: boolean;
+  /** See SeedOrder. */
+  bundleOf?: string | undefined;
   only?: readonly FaultKind[] | undefined;
   onResult: (result: RunResult) => void;
   /** Asked before each seed is handed out. */
@@ -51,6 +53,7 @@ export function runFarm(options: FarmOptions): Promise<void> {
         safetyOnly: options.safetyOnly === true,
         swarm: options.swarm === true,
         only: options.only,
+        bundleOf: options.bundleOf,
       };
       worker.postMessage(order);
     };
@@ -72,6 +75,9 @@ export function runFarm(options: FarmOptions): Promise<void> {
 }
 
 /** The command that shows a failing seed again. */
-export function replayCommand(seed: number, swarm = false): string {
-  return `npm run sim -- --seed ${seed}${swarm ? " --swarm" : ""} --trace --timeline out.svg`;
+export function replayCommand(seed: number, swarm = false, bundle = false): string {
+  return (
+    `npm run sim -- --seed ${seed}${swarm ? " --swarm" : ""}${bundle ? " --engine bundle" : ""} ` +
+    "--trace --timeline out.svg"
+  );
 }

@@ -6,11 +6,13 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { buildBundle } from "./bundle.js";
+import { buildBundle, ROOT } from "./bundle.js";
 import { coverageTable } from "./coverage.js";
 import { replayCommand, runFarm } from "./farm.js";
 import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
+import { buildFirmware, loadFirmware } from "./firmware.js";
+import type { Firmware } from "./firmware.js";
 import { FAULT_KINDS } from "./options.js";
 import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
@@ -27,6 +29,7 @@ const HELP = `npm run sim -- [options]
   --runs N           so many seeds (200 when nothing else is said)
   --minutes N        seeds for so long
   --workers N        threads (2)
+  --engine core|bundle  what the controller is: its core, or the very bundle of a board on a virtual board (core)
   --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
   --only KIND,...    every world has these faults and no others
   --coverage         prints how often each transition and each rule was reached
@@ -52,6 +55,7 @@ const { values } = parseArgs({
     runs: { type: "string" },
     minutes: { type: "string" },
     workers: { type: "string", default: "2" },
+    engine: { type: "string", default: "core" },
     swarm: { type: "boolean", default: false },
     only: { type: "string" },
     coverage: { type: "boolean", default: false },
@@ -74,12 +78,24 @@ const only = values.only?.split(",").map((kind) => {
     throw new Error(`no fault "${kind}"; there are: ${FAULT_KINDS.join(", ")}`);
   return found;
 });
+if (values.engine !== "core" && values.engine !== "bundle")
+  throw new Error(`--engine is core or bundle, not ${values.engine}`);
+const isBundle = values.engine === "bundle";
+if (isBundle && values.mutation !== undefined)
+  throw new Error(
+    "rules are broken in the cores' sources, not in a bundle: leave --engine bundle out",
+  );
 const seed = Number(values.seed ?? 1);
 const workers = Number(values.workers);
 const { swarm } = values;
 const minutes = values.minutes === undefined ? Infinity : Number(values.minutes);
 const runs =
   values.runs === undefined ? (values.minutes === undefined ? 200 : Infinity) : Number(values.runs);
+
+/** What the controller runs, where that is not the core. */
+function firmware(): Firmware | undefined {
+  return isBundle ? loadFirmware(ROOT) : undefined;
+}
 
 function showRun(result: RunResult, all: boolean): void {
   const lines = all ? result.lines : result.lines.slice(-TRACE_LINES);
@@ -93,7 +109,7 @@ function showRun(result: RunResult, all: boolean): void {
   if (result.violation !== undefined) {
     console.log(`VIOLATION of ${result.violation.promise}: ${result.violation.what}`);
     const broken = values.mutation === undefined ? "" : ` --mutation "${values.mutation}"`;
-    console.log(`replay: ${replayCommand(result.seed, swarm)}${broken}`);
+    console.log(`replay: ${replayCommand(result.seed, swarm, isBundle)}${broken}`);
   }
 }
 
@@ -124,6 +140,7 @@ async function many(): Promise<number> {
       workers,
       swarm,
       only,
+      bundleOf: isBundle ? ROOT : undefined,
       safetyOnly: mutation !== undefined,
       stop: () =>
         seconds() > minutes * 60 ||
@@ -152,7 +169,7 @@ async function many(): Promise<number> {
   const failure = totals.failures.sort((x, y) => x.seed - y.seed)[0];
   if (failure === undefined) return 0;
   if (mutation === undefined)
-    showRun(runSeed(failure.seed, { readable: true, swarm, only }), false);
+    showRun(runSeed(failure.seed, { readable: true, swarm, only, firmware: firmware() }), false);
   return 1;
 }
 
@@ -174,19 +191,31 @@ async function one(): Promise<number> {
   const drawing = values.timeline !== undefined;
   let result: RunResult;
   if (values.shrink) {
-    const first = runSeed(seed, { swarm, only, safetyOnly });
+    const first = runSeed(seed, { swarm, only, safetyOnly, firmware: firmware() });
     if (first.violation === undefined) {
       showRun(first, false);
       return 0;
     }
-    const shrunk = shrink(seed, first.violation.promise, 300, { swarm, only, safetyOnly });
+    const shrunk = shrink(seed, first.violation.promise, 300, {
+      swarm,
+      only,
+      safetyOnly,
+      firmware: firmware(),
+    });
     result = shrunk.result;
     showRun(result, values.trace);
     console.log(
       `${shrunk.kept.length} of ${shrunk.of} faults are enough: ${shrunk.faults.join("; ")}`,
     );
   } else {
-    result = runSeed(seed, { readable: values.trace || drawing, swarm, only, safetyOnly });
+    result = runSeed(seed, {
+      readable: values.trace || drawing,
+      swarm,
+      only,
+      safetyOnly,
+      firmware: firmware(),
+    });
+
     showRun(result, values.trace);
   }
   if (drawing) writeFileSync(values.timeline!, drawTimeline(result));
@@ -218,6 +247,7 @@ async function slices(directory: string): Promise<number> {
   return sound ? 0 : 1;
 }
 
+if (isBundle) buildFirmware(ROOT);
 if (values.help) console.log(HELP);
 else if (values.scenario !== undefined) {
   process.stdout.write(playScenario(readFileSync(values.scenario, "utf8")).text);

@@ -2,6 +2,7 @@
  * The pair in its world: three machines, their disks and flash, the network between them and the
  * clients, built from a seed's options; and what can be done to all that.
  */
+import { createHmac } from "node:crypto";
 import type { AgentConfig } from "../agent/core/config.js";
 import { agentLimits } from "../agent/core/limits.js";
 import type { CoreConfig } from "../firmware/core/config.js";
@@ -19,7 +20,17 @@ import { FORM_BINARY, FORM_TEXT } from "../protocol/serial.js";
 import { AgentProgram } from "./agent-program.js";
 import type { ClientStyle, ClientWorld } from "./clients.js";
 import { Client, ClientsProgram } from "./clients.js";
+import { BoardFlash } from "./board-flash.js";
+import {
+  addressOf,
+  BundleController,
+  LINK_PORT,
+  NATIVE_PORT,
+  REDIS_PORT,
+} from "./bundle-controller.js";
 import { ControllerProgram } from "./controller-program.js";
+import type { Controller } from "./controller-program.js";
+import type { Firmware } from "./firmware.js";
 import type { Fault, TargetName } from "./faults.js";
 import { describeFault } from "./faults.js";
 import { RoleChanges } from "./checkers/role-changes.js";
@@ -50,6 +61,8 @@ const COPY_ROW = Uint8Array.of(99);
 /** Tokens of one appended value. */
 const APPENDS_MAX = 300;
 const BURSTS_MAX = 8;
+/** Records in one of a virtual board's two journals. */
+const JOURNAL_SLOTS = 8;
 const KEY = new Uint8Array(32).fill(7);
 
 /** Something done that is undone when its time is over, or when all is healed. */
@@ -108,15 +121,25 @@ export class PairWorld implements ClientWorld {
   /** When keys of each generation were given up. @unit ms */
   readonly closedAt: number[] = [];
 
+  private readonly boardFlash: BoardFlash | undefined;
+
   constructor(
     readonly world: World,
     readonly options: Options,
+    /** The controller is this bundle on a virtual board; without it, the core itself. */
+    private readonly firmware?: Firmware,
   ) {
     const random = world.random;
+    if (firmware !== undefined) {
+      world.hmac = (key, data) => new Uint8Array(createHmac("sha256", key).update(data).digest());
+      // The bundle has no serial lines yet.
+      options.serial = [false, false];
+    }
     this.faultRandom = random.fork("faults");
     this.network = new Network(world, 4);
     this.network.oddChunks = options.oddChunks;
     this.flash = new Flash(world);
+    this.boardFlash = firmware === undefined ? undefined : this.blankBoard(firmware);
     this.disks = [new Disk(world, "a"), new Disk(world, "b")];
     for (const disk of this.disks) {
       disk.flushMaxMs = disk.flushMinMs + (options.memory ? 0.1 : options.flushMaxMs);
@@ -316,13 +339,67 @@ export class PairWorld implements ClientWorld {
 
   // --- processes ---
 
-  private bootController(machine: Machine): ControllerProgram {
+  /** A board that has the firmware, with this world's constants, and nothing else. */
+  private blankBoard(firmware: Firmware): BoardFlash {
+    const { options } = this;
+    const own: Record<string, unknown> = {
+      key: [...KEY],
+      balancing: this.balancing(),
+      linkPort: LINK_PORT,
+      redisPort: REDIS_PORT,
+      nativePort: NATIVE_PORT,
+      "limits.inFlightMax": this.inFlightMax(),
+      // So few that journals fill and are made anew within a run.
+      journalSlots: JOURNAL_SLOTS,
+    };
+    for (const server of [A, B]) {
+      own[`servers.${server}.id`] = NAMES[server];
+      own[`servers.${server}.host`] = addressOf(server).host;
+      own[`servers.${server}.udpPort`] = addressOf(server).port;
+      own[`servers.${server}.preset`] = options.preset === server;
+    }
+    for (const [name, value] of Object.entries(defaultTimings())) own[`timings.${name}`] = value;
+    const constants = firmware.paths.map((path, i) => own[path] ?? firmware.values[i]);
+    return new BoardFlash(
+      this.flash,
+      firmware,
+      constants,
+      JOURNAL_SLOTS,
+      this.world.random.fork("board"),
+    );
+  }
+
+  private balancing(): CoreConfig["balancing"] {
+    return this.world.seed % 4 === 0 ? "reported-load" : "expected-delay";
+  }
+
+  private inFlightMax(): number {
+    return this.options.smallLimits ? 16 : 256;
+  }
+
+  private bootController(machine: Machine): Controller {
     const options = this.options;
     // A write that the last process left under way may have ended as the new record.
     this.closeForced();
     this.readFlash();
+    const servers = [this.machines[A]!, this.machines[B]!];
+    const onReset = (reason: string): void => this.onReset(machine, reason);
+    const onEvent = (event: string): void => this.onControllerEvent(event);
+    if (this.firmware !== undefined) {
+      return new BundleController(
+        machine,
+        this.network,
+        servers,
+        this.flash,
+        this.boardFlash!,
+        this.firmware,
+        onReset,
+        (reason) => this.broken(machine, reason),
+        onEvent,
+      );
+    }
     const limits = defaultLimits();
-    limits.inFlightMax = options.smallLimits ? 16 : 256;
+    limits.inFlightMax = this.inFlightMax();
     const config: CoreConfig = {
       servers: [
         { id: "a", preset: options.preset === 0, serial: this.form(A) },
@@ -331,7 +408,7 @@ export class PairWorld implements ClientWorld {
       key: KEY,
       clientKey: undefined,
       clientPassword: undefined,
-      balancing: this.world.seed % 4 === 0 ? "reported-load" : "expected-delay",
+      balancing: this.balancing(),
       frameMax: 65536,
       idMax: options.idMax,
       seed: new Uint8Array(0),
@@ -341,12 +418,12 @@ export class PairWorld implements ClientWorld {
     return new ControllerProgram(
       machine,
       this.network,
-      [this.machines[A]!, this.machines[B]!],
+      servers,
       this.lines,
       this.flash,
       config,
-      (reason) => this.onReset(machine, reason),
-      (event) => this.onControllerEvent(event),
+      onReset,
+      onEvent,
     );
   }
 
@@ -983,11 +1060,11 @@ export class PairWorld implements ClientWorld {
   /** A line typed at the console. */
   command(line: string): void {
     const machine = this.machines[C]!;
-    const program = machine.program;
-    if (!(program instanceof ControllerProgram) || machine.state !== "up") return;
+    const program = this.controller();
+    if (program === undefined || machine.state !== "up") return;
     this.roleChanges.disturbed(this.world.now);
     machine.post(() => {
-      const answer = program.core.console(line, machine.localNow()).split("\n")[0] ?? "";
+      const answer = program.console(line).split("\n")[0] ?? "";
       this.world.trace.line(this.world.now, "OPERATOR", `${line}: ${answer}`);
     });
   }
@@ -1360,8 +1437,8 @@ export class PairWorld implements ClientWorld {
   private controllerState(): string {
     const controller = this.controller();
     if (controller === undefined) return "";
-    const status = controller.core.status(this.machines[C]!.localNow()) as { state: string };
-    return status.state;
+    const status = controller.status() as { state?: string };
+    return status.state ?? "";
   }
 
   agent(index: 0 | 1): AgentProgram | undefined {
@@ -1369,9 +1446,8 @@ export class PairWorld implements ClientWorld {
     return program instanceof AgentProgram ? program : undefined;
   }
 
-  controller(): ControllerProgram | undefined {
-    const program = this.machines[C]!.program;
-    return program instanceof ControllerProgram ? program : undefined;
+  controller(): Controller | undefined {
+    return this.machines[C]!.program as Controller | undefined;
   }
 }
 

@@ -12,6 +12,7 @@ import { checkNoLostWrite } from "./checkers/no-lost-write.js";
 import { Client } from "./clients.js";
 import type { Fault } from "./faults.js";
 import { drawPlan } from "./faults.js";
+import type { Firmware } from "./firmware.js";
 import type { History, Operation } from "./history.js";
 import { OK } from "./history.js";
 import type { FaultKind, Options } from "./options.js";
@@ -39,6 +40,8 @@ export interface RunOptions {
   swarm?: boolean;
   /** Keep lines that a person can read. */
   readable?: boolean;
+  /** The controller is this bundle on a virtual board; without it, the core itself. */
+  firmware?: Firmware | undefined;
   /** Every world has these faults and no others. */
   only?: readonly FaultKind[] | undefined;
   /** Changes what the seed drew. */
@@ -81,7 +84,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   runOptions.change?.(options);
   let plan = drawPlan(world.random.fork("plan"), options);
   if (runOptions.keep !== undefined) plan = plan.filter(runOptions.keep);
-  const pair = new PairWorld(world, options);
+  const pair = new PairWorld(world, options, runOptions.firmware);
   for (const fault of plan) world.at(fault.atMs, () => pair.strike(fault));
   const sample = (): void => {
     const found = checkBounded(pair.machines, pair.disks);
@@ -176,8 +179,7 @@ function showStates(world: World, pair: PairWorld): void {
       say(index === 0 ? "a" : "b", agent.core.status(pair.machines[index]!.localNow()));
   }
   const controller = pair.controller();
-  if (controller !== undefined)
-    say("controller", controller.core.status(pair.machines[2]!.localNow()));
+  if (controller !== undefined) say("controller", controller.status());
 }
 
 /** @returns why the pair rightly waits for ever, or "". */

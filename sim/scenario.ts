@@ -326,7 +326,7 @@ export class Scenario {
     const machine = this.pair.machines[2]!;
     let answer = "";
     machine.post(() => {
-      answer = controller.core.console(text, machine.localNow());
+      answer = controller.console(text);
     });
     this.world.runTo(this.world.now + 1);
     this.collect();

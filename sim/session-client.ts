@@ -10,7 +10,6 @@ import { SessionNumbers } from "../client/session.js";
 import { CLASS_QUERY, CLASS_WRITE } from "../protocol/frame.js";
 import type { ReplyValue } from "../protocol/resp-reply.js";
 import { isReplyError } from "../protocol/resp-reply.js";
-import { cheapHmac } from "./cheap-hmac.js";
 import type { ClientsProgram, ClientWorld } from "./clients.js";
 import { CLIENT_PATIENCE_MS } from "./clients.js";
 import type { Operation, OperationKind } from "./history.js";
@@ -50,7 +49,7 @@ export class SessionClient {
     this.nonces = random.fork("nonces");
     this.core = new ClientCore<Token>({
       key: NO_KEY,
-      hmac: cheapHmac,
+      hmac: world.machine.world.hmac,
       name,
       limits: { ...DEFAULT_LIMITS, commandMs: 3 * CLIENT_PATIENCE_MS },
       spread: random.float(),

@@ -3,6 +3,7 @@
  * what the command line needs to look at one seed with a rule broken.
  */
 import { parentPort } from "node:worker_threads";
+import { loadFirmware } from "./firmware.js";
 import type { FaultKind } from "./options.js";
 import { runSeed } from "./run.js";
 import { shrink } from "./shrink.js";
@@ -12,10 +13,14 @@ export interface SeedOrder {
   safetyOnly: boolean;
   swarm: boolean;
   only: readonly FaultKind[] | undefined;
+  /** Root of the checkout whose bundle is the controller; undefined: the core itself. */
+  bundleOf: string | undefined;
 }
 
 export { runSeed, shrink };
 
 parentPort?.on("message", (order: SeedOrder) => {
-  parentPort!.postMessage(runSeed(order.seed, order));
+  const { bundleOf } = order;
+  const firmware = bundleOf === undefined ? undefined : loadFirmware(bundleOf);
+  parentPort!.postMessage(runSeed(order.seed, { ...order, firmware }));
 });

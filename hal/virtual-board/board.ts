@@ -68,7 +68,7 @@ export interface BoardOptions {
   serialNumber: string;
   storage: Storage;
   host: BoardHost;
-  /** Compiled texts by themselves, shared by boards that run the same. */
+  /** What has been compiled, shared by boards of one engine. */
   compiled: Map<string, Uint8Array>;
 }
 
@@ -103,14 +103,16 @@ export class VirtualBoard {
   /** Power on: runs what Storage holds for the boot. */
   boot(): void {
     this.guarded(() => {
-      const make = this.engine.run(this.compiledText(API_TEXT, "api"));
+      const make = this.engine.run(this.compiled("api", () => API_TEXT));
       this.entry = this.engine.call(make, [this.engine.hostObject(this.operations())]);
       this.engine.free(make);
     });
     this.event(EVENT_BOOT, 0, NO_BYTES, 0, "");
     if (!this.storage.has(BOOT_CODE)) return;
     this.guarded(() => {
-      const code = this.compiledText(latin1(this.storage.read(BOOT_CODE)), "bootcde");
+      const stored = this.storage.read(BOOT_CODE);
+      const key = `bootcde ${stored.length} ${this.host.crc32(stored)}`;
+      const code = this.compiled(key, () => latin1(stored));
       this.engine.free(this.engine.run(code));
       this.engine.runJobs();
     });
@@ -118,8 +120,9 @@ export class VirtualBoard {
     this.timers();
   }
 
-  private compiledText(text: string, name: string): Uint8Array {
-    let compiled = this.options.compiled.get(text);
+  /** @param key tells one text from another @param text made only when it has not been compiled yet */
+  private compiled(key: string, text: () => string): Uint8Array {
+    let compiled = this.options.compiled.get(key);
     if (compiled === undefined) {
       // In an engine of its own: a chip runs the text where it lies, and needs no memory to compile it.
       const compiler = new QuickJs({
@@ -128,8 +131,8 @@ export class VirtualBoard {
         stackBytes: STACK_BYTES,
         isTooLong: () => false,
       });
-      compiled = compiler.compile(text, name);
-      this.options.compiled.set(text, compiled);
+      compiled = compiler.compile(text(), key);
+      this.options.compiled.set(key, compiled);
     }
     return compiled;
   }

@@ -3,6 +3,7 @@
  *
  * One seed decides everything: latencies, chunking, faults, what clients do.
  */
+import { cheapHmac } from "../cheap-hmac.js";
 import { EventQueue } from "./event-queue.js";
 import { Random } from "./random.js";
 import { Trace } from "./trace.js";
@@ -39,6 +40,8 @@ export class World {
   readonly faults = new Map<string, number>();
   /** What was reached, by the keys of coverage.ts. */
   readonly covered = new Map<string, number>();
+  /** How machines prove that they hold the pair's key. */
+  hmac: (key: Uint8Array, data: Uint8Array) => Uint8Array = cheapHmac;
 
   constructor(
     readonly seed: number,

@@ -1,0 +1,88 @@
+/** Worlds whose controller is the very bundle of a board, on a virtual board. */
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Firmware } from "../../sim/firmware.js";
+import { buildFirmware, loadFirmware } from "../../sim/firmware.js";
+import type { FaultKind } from "../../sim/options.js";
+import { runSeed } from "../../sim/run.js";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+/** What happens to the flash: the bundle has the board's own journals under it. */
+const IN_FLASH: FaultKind[] = ["flashTear", "flashFail", "switchover"];
+const BOARDS: FaultKind[] = [
+  "flashSlow",
+  "flashWipe",
+  "flashForeign",
+  "flashOld",
+  "foreignBoard",
+  "switchover",
+];
+
+let firmware: Firmware;
+
+beforeAll(() => {
+  buildFirmware(ROOT);
+  firmware = loadFirmware(ROOT);
+}, 240_000);
+
+describe("a world with the bundle as controller", { timeout: 240_000 }, () => {
+  it("gives the same trace for the same seed", () => {
+    for (const seed of [3, 11]) {
+      const first = runSeed(seed, { firmware });
+      expect(first.violation).toBeUndefined();
+      expect(runSeed(seed, { firmware }).hash).toBe(first.hash);
+    }
+  });
+
+  it("keeps every promise in a handful of worlds", () => {
+    let writes = 0;
+    let failovers = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const result = runSeed(seed, { firmware });
+      expect(result.violation, `seed ${seed}`).toBeUndefined();
+      writes += result.acknowledgedWrites;
+      failovers += result.failovers;
+    }
+    expect(writes).toBeGreaterThan(1000);
+    expect(failovers).toBeGreaterThan(3);
+  });
+
+  it.each([
+    ["torn in the middle of a write, or takes none", IN_FLASH, ["flash written", "flash torn"]],
+    [
+      "wiped, old, or another board's",
+      BOARDS,
+      ["flash written", "foreign board", "controller ALARM"],
+    ],
+  ])("keeps every promise when its flash is %s", (_what, only, reached) => {
+    const covered: Record<string, number> = {};
+    for (let seed = 101; seed <= 112; seed++) {
+      const result = runSeed(seed, { firmware, only });
+      expect(result.violation, `seed ${seed}`).toBeUndefined();
+      for (const [key, count] of Object.entries(result.covered))
+        covered[key] = (covered[key] ?? 0) + count;
+    }
+    for (const key of reached) expect(covered[key] ?? 0, key).toBeGreaterThan(0);
+  });
+
+  it("finds what is wrong with a bundle: an endless loop, a reset without cause, a leak", () => {
+    const broken = (change: (text: string) => string): string => {
+      const text = change(firmware.text);
+      expect(text).not.toBe(firmware.text);
+      const found = runSeed(2, { firmware: { ...firmware, text, compiled: new Map() } }).violation;
+      return `${found?.promise}: ${found?.what}`;
+    };
+    const begin = '"use strict";';
+    const with_ = (code: string) => (text: string) => text.replace(begin, begin + code);
+    expect(broken(with_("setTimeout(function(){for(;;);},500);"))).toMatch(
+      /^assertion: controller: hang: an endless loop/,
+    );
+    expect(broken(with_("setTimeout(function(){E.reboot()},500);"))).toMatch(
+      /^assertion: controller: reset/,
+    );
+    expect(broken(with_("setTimeout(function(){var a=[];for(;;)a.push([1])},500);"))).toMatch(
+      /^assertion: controller: memory: out of its/,
+    );
+  });
+});
