@@ -31,6 +31,12 @@ for (const entry of Object.values(programs)) {
   }
 }
 
+// The Espruino tool's command has the name of the interpreter, which tests and measurements run from PATH; npm and npx put
+// this folder first there. The tool is used as a library.
+for (const end of ["", ".cmd", ".ps1"]) {
+  rmSync(join(root, "node_modules", ".bin", `espruino${end}`), { force: true });
+}
+
 mkdirSync(dist, { recursive: true });
 // The stamp goes first and comes back last, so that a build cut short is built again.
 const stamp = join(dist, ".built");
