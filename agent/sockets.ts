@@ -12,6 +12,7 @@ import type { LinkKind } from "./core/ports.js";
 const OUT_BYTES_START = 16 * 1024;
 /** A buffer that grew beyond this is given back after it was sent. @unit bytes */
 const OUT_BYTES_KEPT = 256 * 1024;
+const NO_BYTES = Buffer.alloc(0);
 /** Below this a connection that was behind counts as drained. @unit bytes */
 const DRAINED_BYTES = 64 * 1024;
 const READ_BYTES = 64 * 1024;
@@ -32,6 +33,8 @@ export interface SocketEvents {
 class Connection {
   out: Buffer = Buffer.allocUnsafeSlow(OUT_BYTES_START);
   length = 0;
+  /** Size of the last buffer that was given away: the next one begins with it, since a stream goes on as it was. */
+  lastBytes = OUT_BYTES_START;
   dirty = false;
   /** The network was behind at the last write. */
   behind = false;
@@ -245,15 +248,23 @@ export class Sockets {
     // Node has handed all of it to the kernel when nothing is left waiting; else it still reads from the
     // buffer, and the next bytes need another one.
     if (socket.writableLength > 0 || out.length > OUT_BYTES_KEPT) {
-      connection.out = Buffer.allocUnsafeSlow(OUT_BYTES_START);
+      connection.lastBytes = sizeFor(length, OUT_BYTES_START);
+      connection.out = NO_BYTES;
     }
   }
 }
 
-function grow(connection: Connection, length: number): void {
-  let size = connection.out.length * 2;
+/** @returns the power of two times `least` that holds it */
+function sizeFor(length: number, least: number): number {
+  let size = least;
   while (size < length) size *= 2;
-  const larger = Buffer.allocUnsafeSlow(size);
-  larger.set(connection.out.subarray(0, connection.length));
+  return size;
+}
+
+function grow(connection: Connection, length: number): void {
+  const { out, lastBytes } = connection;
+  const larger = Buffer.allocUnsafeSlow(sizeFor(length, Math.max(out.length, lastBytes)));
+  connection.lastBytes = OUT_BYTES_START;
+  larger.set(out.subarray(0, connection.length));
   connection.out = larger;
 }

@@ -14,6 +14,9 @@ const RECONNECT_WAIT_MS = 20;
 const RECENT = 64;
 const VERIFY_BATCH = 200;
 
+/** The keys of a data set that is loaded once. */
+export const keyAtRest = (i: number): string => `key:${String(i).padStart(8, "0")}`;
+
 export interface LoadOptions {
   port: number;
   host?: string;
@@ -28,6 +31,8 @@ export interface LoadOptions {
   reconnect?: boolean;
   /** Close and open every connection again after this time. */
   reconnectEveryMs?: number;
+  /** Reads go to these keys, `key:00000000` and on, that somebody else wrote once; without it to keys of this load, which are written all the time. */
+  keysAtRest?: number;
 }
 
 export interface LoadCounts {
@@ -254,6 +259,12 @@ export class Load {
     const client = slot.client;
     if (client === undefined) return;
     this.readTurn = (this.readTurn * 1103515245 + 12345) % 2147483648;
+    if (this.options.keysAtRest !== undefined) {
+      const key = keyAtRest(this.readTurn % this.options.keysAtRest);
+      // A key at rest that is missing is as bad as an old value.
+      client.send(["GET", key], (reply) => this.onRead(key, 1, reply, dueMs));
+      return;
+    }
     const ownKey = this.recent[this.readTurn % RECENT];
     if (this.readTurn % 3 === 0 && ownKey !== undefined) {
       const needed = this.acknowledged.get(ownKey)!;

@@ -128,6 +128,23 @@ export async function socketsOf(pid: number): Promise<SocketBytes[]> {
   return found;
 }
 
+/** Bytes a process has read so far, from sockets and files. Cheaper by far than asking ss for its sockets. */
+export function bytesRead(pid: number): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))![1]);
+}
+
+/** True while a TCP connection to one of these ports stands on this machine. */
+export function isConnected(ports: ReadonlySet<number>): boolean {
+  return ["/proc/net/tcp", "/proc/net/tcp6"].some((path) =>
+    readFileSync(path, "utf8")
+      .split("\n")
+      .some((line) => {
+        const [, , remote, state] = line.trim().split(/\s+/);
+        return state === "01" && ports.has(Number.parseInt(remote.split(":")[1], 16));
+      }),
+  );
+}
+
 /** One line that names the machine, to stand beside every table. */
 export function machineLine(): string {
   const cpu = cpus();

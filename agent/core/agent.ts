@@ -711,7 +711,7 @@ class Agent implements AgentCore {
     this.session.tick(nowMs);
     this.rejoin.tick(nowMs);
     this.confirm();
-    this.sendOn();
+    this.sendOn(nowMs);
     this.controller.runPostponed(nowMs);
     this.releaseReplies(nowMs);
     this.checkpoint.tick();
@@ -740,8 +740,8 @@ class Agent implements AgentCore {
   }
 
   /** The primary's side of a session: what the window allows goes out. */
-  private sendOn(): void {
-    this.stream.beginTurn();
+  private sendOn(nowMs: number): void {
+    this.stream.beginTurn(nowMs);
     if (!this.stream.active) return;
     const { log, commit } = this;
     const limit = this.source.active ? Math.min(log.flushed, commit.durable.applied) : log.flushed;
@@ -762,7 +762,8 @@ class Agent implements AgentCore {
     next = Math.min(next, this.expiry.tick(nowMs));
     next = Math.min(next, this.forwarder.tick(nowMs));
     // What one turn has left over is for the next, after the input that came meanwhile.
-    if (this.jobs.count() > 0 || this.stream.more) next = nowMs;
+    next = Math.min(next, this.stream.dueMs());
+    if (this.jobs.count() > 0) next = nowMs;
     else if (this.keyspace.overlaySize() > 0) next = Math.min(next, nowMs + 100);
     return next;
   }

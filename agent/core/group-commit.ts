@@ -28,8 +28,9 @@ export const DATA_HELD = 1;
 /** The step goes on top of all data so far: everything is put behind before it. */
 export const DATA_ALL = 2;
 
-/** The least slice. */
+/** The least slice, and the largest one as long as nothing presses: making one holds the loop, and reads with it. */
 const SLICE_KEYS_MIN = 64;
+const SLICE_EASY_SHARE = 1 / 4;
 /** While it is brought up to date a standby may hold this many times more keys, and bytes. */
 const CATCH_UP_KEYS = 6;
 const CATCH_UP_BYTES = 2;
@@ -220,13 +221,14 @@ export class GroupCommit {
 
   /** How large a slice may be is learnt from how long the last ones took. @param tookMs the commit that has ended */
   private learn(tookMs: number): void {
-    const { sliceMs, sliceKeysMax } = this.limits;
+    const { sliceMs } = this.limits;
+    const easyKeys = this.limits.sliceKeysMax * SLICE_EASY_SHARE;
     if (!this.slicing) {
       this.logMs += (tookMs - this.logMs) / 8;
       return;
     }
     const moreMs = tookMs - this.logMs;
-    if (moreMs < sliceMs) this.sliceKeys = Math.min(this.sliceKeys * 2, sliceKeysMax);
+    if (moreMs < sliceMs) this.sliceKeys = Math.min(this.sliceKeys * 2, easyKeys);
     else if (moreMs > 2 * sliceMs) this.sliceKeys = Math.max(this.sliceKeys / 2, SLICE_KEYS_MIN);
   }
 

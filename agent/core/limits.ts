@@ -38,8 +38,12 @@ export interface AgentLimits {
   tailBytesMax: number;
   /** Log and copy bytes sent to the standby and not yet confirmed. @unit bytes */
   streamWindowBytes: number;
-  /** Bytes of log or copy that one turn of the primary reads and sends: clients' commands run in between. */
+  /**
+   * Bytes of log or copy that the primary reads and sends at a time, and how far apart those times are at least: clients'
+   * commands run in between, and a standby that takes all there is does not take the processor with it.
+   */
   streamTurnBytes: number;
+  streamTurnMs: number;
   /** Nothing more is read for the standby while the network has not taken this much. @unit bytes */
   streamBacklogBytes: number;
   /** Ends of epochs remembered for comparing logs. */
@@ -151,7 +155,8 @@ export const DEFAULT_LIMITS: AgentLimits = {
   entryBytesMax: 16 * MB,
   tailBytesMax: 8 * MB,
   streamWindowBytes: 8 * MB,
-  streamTurnBytes: 256 * 1024,
+  streamTurnBytes: 96 * 1024,
+  streamTurnMs: 1,
   streamBacklogBytes: MB,
   boundariesMax: 1024,
   overlayKeysMax: 16384,
@@ -252,5 +257,5 @@ function checkLimits(limits: AgentLimits): void {
   assert(limits.controllerWindow >= limits.clientWindow, "windows");
   assert(limits.joinLagEntries > 0, "joining can begin");
   assert(limits.joinPatienceMs < limits.joinGiveUpMs, "joining begins before it is given up");
-  assert(limits.streamTurnBytes > 0 && limits.streamBacklogBytes > 0, "a turn sends something");
+  assert(limits.streamTurnBytes > 0 && limits.streamTurnMs >= 0 && limits.streamBacklogBytes > 0, "a turn sends something");
 }

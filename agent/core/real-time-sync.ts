@@ -29,6 +29,8 @@ import type { Roles } from "./roles.js";
 import type { SessionTable } from "./session-table.js";
 import type { SyncLog } from "./sync-log.js";
 
+const SHARES_MAX = 4;
+
 /** The primary's side: what of the log has been sent, and what of that has arrived. */
 export class AppendStream {
   active = false;
@@ -38,8 +40,9 @@ export class AppendStream {
   inFlightBytes = 0;
   /** This turn has sent its share, and there is more to send. */
   more = false;
-  /** Bytes this turn has sent, of log and copy. */
+  /** Bytes of log and copy sent since `turnMs`; below zero: what more than one share it may send. */
   turnBytes = 0;
+  private turnMs = -Infinity;
   private lasts: number[] = [];
   private sizes: number[] = [];
   private head = 0;
@@ -68,9 +71,20 @@ export class AppendStream {
     this.head = 0;
   }
 
-  beginTurn(): void {
-    this.turnBytes = 0;
+  /** @returns when it wants to go on with what is left over */
+  dueMs(): number {
+    return this.more ? this.turnMs + this.config.limits.streamTurnMs : Infinity;
+  }
+
+  beginTurn(nowMs: number): void {
+    const { streamTurnBytes, streamTurnMs } = this.config.limits;
     this.more = false;
+    const sinceMs = nowMs - this.turnMs;
+    if (sinceMs < streamTurnMs) return;
+    this.turnMs = nowMs;
+    // A turn that comes late has the share of the time it missed as well.
+    const shares = streamTurnMs === 0 ? 1 : Math.min(SHARES_MAX, sinceMs / streamTurnMs);
+    this.turnBytes = (1 - shares) * streamTurnBytes;
   }
 
   /** A turn's share is sent, or the network takes no more; what is left is for a later turn. */

@@ -94,6 +94,26 @@ describe("the primary's side", () => {
     expect(answeredAt).toBeLessThan(60);
   });
 
+  test("its shares are apart in time, however many turns clients cause", () => {
+    const world = behind(100, { streamTurnBytes: 1000, streamTurnMs: 1 });
+    world.b.start();
+    untilStreaming(world);
+    for (let i = 0; i < 5; i++) {
+      const before = sent(world);
+      for (let j = 0; j < 20; j++) {
+        world.get(0, "k1");
+        world.round();
+      }
+      expect(sent(world)).toBe(before);
+      expect(world.a.wantedMs).toBe(world.nowMs + 1);
+      world.nowMs += 1;
+      world.round();
+      expect(sent(world)).toBe(before + 5);
+    }
+    world.pass(50, 1);
+    expect(sent(world)).toBe(100);
+  });
+
   test("with the window full it stops, and goes on with what is confirmed", () => {
     const world = behind(100, { streamWindowBytes: 4000 });
     world.b.start();

@@ -233,6 +233,29 @@ describe("expiry", () => {
     expect(world.reply(1, second)?.text).toBe("$3\r\nnew\r\n");
   });
 
+  test("and when that read asks the primary itself, the one behind it waits again, whoever asked meanwhile", () => {
+    const world = new World({ expireEveryMs: 100_000 });
+    world.begin();
+    world.pass(100);
+    world.ask(0, "SET", "n", "old");
+    for (const key of ["k1", "k2", "k3"]) world.ask(0, "SET", key, "1", "PX", "200");
+    world.pass(300);
+    const read = (key: string, ordered: boolean): number =>
+      world.send(1, ["GET", key], { query: true, ordered });
+    const first = read("k1", true);
+    const second = read("k2", true);
+    const third = read("n", true);
+    world.round();
+    // Another connection's: it asks after the first one, and before the second, which still waits.
+    const other = read("k3", false);
+    world.send(0, ["SET", "n", "new"]);
+    while (world.reply(1, first) === undefined) world.round();
+    for (const id of [second, third, other]) expect(world.reply(1, id)).toBeUndefined();
+    world.settle();
+    for (const id of [first, second, other]) expect(world.reply(1, id)?.text).toBe("$-1\r\n");
+    expect(world.reply(1, third)?.text).toBe("$3\r\nnew\r\n");
+  });
+
   test("many due keys go in bounded slices", () => {
     const world = new World({ expireKeysMax: 10, expireEntriesMax: 2 });
     world.begin();

@@ -512,7 +512,8 @@ export class World {
   private peerPipes = new Set<Pipe>();
 
   constructor(changes: Partial<AgentLimits> = {}) {
-    const limits = agentLimits(changes);
+    // Time stands still while this world settles.
+    const limits = agentLimits({ streamTurnMs: 0, ...changes });
     this.servers = [new TestServer(this, 0, limits), new TestServer(this, 1, limits)];
   }
 

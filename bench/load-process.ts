@@ -1,0 +1,71 @@
+/**
+ * A load in a process of its own. One that shares its loop with other work (sampling with ss forks every few
+ * milliseconds) measures that work too.
+ */
+import { fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import type { LoadCounts, LoadOptions } from "./load.js";
+import { Load } from "./load.js";
+
+/** What such a load has seen. */
+export interface LoadBook {
+  counts: LoadCounts;
+  /** From its intended time to its reply, each read. @unit ms */
+  readMs: number[];
+  /** When each of those was answered, wall clock. @unit ms */
+  readAt: number[];
+  /** Acknowledged writes that were not there afterwards. */
+  missing: string[];
+}
+
+export class LoadProcess {
+  private constructor(private readonly child: ChildProcess) {}
+
+  /** @returns when its connections are open and the load has begun */
+  static async start(options: LoadOptions): Promise<LoadProcess> {
+    const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(options)], {
+      serialization: "advanced",
+    });
+    const one = new LoadProcess(child);
+    await one.message();
+    return one;
+  }
+
+  /** Ends the load, reads everything acknowledged, and ends the process. */
+  async stop(): Promise<LoadBook> {
+    const book = this.message();
+    this.child.send("stop");
+    return (await book) as LoadBook;
+  }
+
+  kill(): void {
+    this.child.kill("SIGKILL");
+  }
+
+  private async message(): Promise<unknown> {
+    const told = once(this.child, "message");
+    const ended = once(this.child, "exit").then(([status]) => {
+      throw new Error(`the load's process ended with status ${String(status)}`);
+    });
+    const [message] = (await Promise.race([told, ended])) as unknown[];
+    ended.catch(() => undefined);
+    return message;
+  }
+}
+
+async function child(options: LoadOptions): Promise<void> {
+  const load = new Load(options);
+  await load.start();
+  process.send!("begun");
+  await once(process, "message");
+  await load.stop();
+  const { counts, readMs, readAt } = load;
+  const book: LoadBook = { counts, readMs, readAt, missing: await load.lost() };
+  process.send!(book, () => process.disconnect());
+}
+
+if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url)) {
+  await child(JSON.parse(process.argv[2]) as LoadOptions);
+}
