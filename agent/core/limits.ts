@@ -257,5 +257,8 @@ function checkLimits(limits: AgentLimits): void {
   assert(limits.controllerWindow >= limits.clientWindow, "windows");
   assert(limits.joinLagEntries > 0, "joining can begin");
   assert(limits.joinPatienceMs < limits.joinGiveUpMs, "joining begins before it is given up");
-  assert(limits.streamTurnBytes > 0 && limits.streamTurnMs >= 0 && limits.streamBacklogBytes > 0, "a turn sends something");
+  assert(
+    limits.streamTurnBytes > 0 && limits.streamTurnMs >= 0 && limits.streamBacklogBytes > 0,
+    "a turn sends something",
+  );
 }
