@@ -177,6 +177,46 @@ export function socketsOf(config) {
   return 2 + 1 + fronts;
 }
 
+/** What an engine asks of fields that by themselves are well: field, what was found, whether that is well, what is. */
+function engineRules(config) {
+  const { hardware, network } = config;
+  const { consoleDevice } = hardware;
+  if (config.engine !== "iotjs") {
+    return [
+      [
+        "hardware.consoleDevice",
+        consoleDevice,
+        /^[A-Za-z][A-Za-z0-9]*$/.test(consoleDevice),
+        "a serial device as the interpreter names it, such as USB or Serial1",
+      ],
+    ];
+  }
+  const port = /^tcp:([0-9]{1,5})$/.exec(consoleDevice)?.[1];
+  return [
+    ["network.chip", network.chip, network.chip === "host", "the machine's own: host"],
+    [
+      "hardware.variables",
+      hardware.variables,
+      hardware.variables === 0,
+      "0: its heap is not counted so",
+    ],
+    [
+      "hardware.sockets",
+      hardware.sockets,
+      hardware.sockets === 0,
+      "0: the machine has no such bound",
+    ],
+    [
+      "hardware.consoleDevice",
+      consoleDevice,
+      port === undefined
+        ? consoleDevice.startsWith("/")
+        : Number(port) >= 1 && Number(port) <= 65535,
+      "tcp:PORT (1 to 65535, of the machine itself) or a serial device's path",
+    ],
+  ];
+}
+
 /**
  * Checks a parsed board configuration.
  * @throws BoardError naming every wrong field
@@ -199,6 +239,10 @@ export function parseBoard(raw, file) {
     if (config.ports[front] > 0 && config.slots[front] === 0) {
       fail(`field "slots.${front}" is 0: with ports.${front} ${config.ports[front]} at least 1`);
     }
+  }
+  for (const [field, found, isAllowed, allowed] of engineRules(config)) {
+    if (!isAllowed)
+      fail(`field "${field}" is ${JSON.stringify(found)}: with engine ${config.engine} ${allowed}`);
   }
   const sockets = socketsOf(config);
   if (config.hardware.sockets > 0 && sockets > config.hardware.sockets) {

@@ -2,6 +2,7 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { boardList, BoardError, readBoard } from "./board-config.mjs";
+import { buildIotjs } from "./build-iotjs.mjs";
 import { bundleBoard } from "./bundle.mjs";
 import { lintBundle, lintLengths } from "./engine-lint.mjs";
 import { measureBoard } from "./measure.mjs";
@@ -108,6 +109,7 @@ export async function buildBoard(root, name, say = (line) => console.log(line)) 
   }
   const path = join(root, "dist", `${name}.js`);
   rmSync(path, { force: true });
+  if (config.engine === "iotjs") return buildIotjs(root, name, config, say, fail);
   const { text, stored, named, parts, assertions } = await bundleBoard(root, name, config);
   const complaints = [...lintBundle(text), ...lintLengths(named)];
   if (complaints.length > 0) {

@@ -16,7 +16,7 @@ const run = promisify(execFile);
 
 const NETWORKS = { host: "host", wifi: "wifi", w5500: "wiznet", w5100: "wiznet" };
 
-const ENTRIES = { espruino: "firmware/main.espruino.ts", iotjs: "firmware/main.iotjs.ts" };
+const ENTRY = "firmware/main.espruino.ts";
 
 /**
  * The engine's own `require`, as the HAL's sources write it: under its real name the bundler would wrap it in code
@@ -219,7 +219,7 @@ export async function bundleFor({ root, entry, constants, features, network }) {
 export function bundleBoard(root, name, config) {
   return bundleFor({
     root,
-    entry: join(root, ENTRIES[config.engine]),
+    entry: join(root, ENTRY),
     constants: boardModule(name, config),
     features: featuresOf(config),
     network: NETWORKS[config.network.chip],

@@ -6,12 +6,14 @@ import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
+import { bundleIotjs } from "../../bin/board/bundle-iotjs.mjs";
 import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
 import { RespClient } from "../../bench/resp-client.js";
 
@@ -47,6 +49,11 @@ export function isThere(engine: Engine): boolean {
   return spawnSync("sh", ["-c", `command -v ${engine}`]).status === 0;
 }
 
+/** A signal that a process ignores, so do those it becomes; IoT.js cannot do it by itself. */
+export function iotjsCommand(script: string): string[] {
+  return ["sh", "-c", `trap '' PIPE; exec iotjs ${script}`];
+}
+
 export const sleep = (ms: number): Promise<void> => new Promise((wake) => setTimeout(wake, ms));
 
 /** Asks until the answer is true. @throws with `what` when it is not within the time */
@@ -80,15 +87,19 @@ export class Chip {
   /** Everything it has said at its console since it was made. */
   said = "";
   private child: ChildProcess | undefined;
+  /** Where its console is a port: the connection to it, and what has come on it. */
+  private line: Socket | undefined;
+  private heard = "";
 
   constructor(
-    private readonly command: string,
+    private readonly command: string[],
     private readonly dir: string,
+    private readonly consolePort?: number,
   ) {}
 
   powerOn(): void {
     // The interpreter must not see the end of its input: the pipe stays open.
-    const child = spawn(this.command, [], {
+    const child = spawn(this.command[0]!, this.command.slice(1), {
       cwd: this.dir,
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -99,6 +110,11 @@ export class Chip {
     child.stdout.on("data", hear);
     child.stderr.on("data", hear);
     child.stdin.on("error", () => undefined);
+  }
+
+  /** Another one that was given the same firmware and flash. */
+  sibling(): Chip {
+    return new Chip(this.command, this.dir, this.consolePort);
   }
 
   get pid(): number {
@@ -113,6 +129,8 @@ export class Chip {
   /** Cuts the power. */
   async powerOff(): Promise<void> {
     const { child } = this;
+    this.line?.destroy();
+    this.line = undefined;
     if (child === undefined) return;
     if (this.isOn()) {
       child.kill("SIGKILL");
@@ -121,21 +139,46 @@ export class Chip {
     this.child = undefined;
   }
 
+  /** The connection to a console that is a port, made when it is first needed. */
+  private async connected(): Promise<Socket> {
+    if (this.line !== undefined && !this.line.destroyed) return this.line;
+    let found: Socket | undefined;
+    await until("the console's port", async () => {
+      const socket = connect(this.consolePort!, "127.0.0.1");
+      const open = await new Promise<boolean>((done) => {
+        socket.once("connect", () => done(true));
+        socket.once("error", () => done(false));
+      });
+      if (open) found = socket;
+      return open;
+    });
+    this.heard = "";
+    found!.on("data", (data: Buffer) => {
+      this.heard += data.toString("latin1").replaceAll("\r", "");
+    });
+    found!.on("error", () => undefined);
+    this.line = found;
+    return found!;
+  }
+
   /** Types a line at the console. @returns what it says from then on, when it has been quiet for a while */
   async type(line: string): Promise<string> {
-    const from = this.said.length;
-    this.child!.stdin!.write(`${line}\n`);
+    const isPort = this.consolePort !== undefined;
+    const input = isPort ? await this.connected() : this.child!.stdin!;
+    const all = (): string => (isPort ? this.heard : this.said);
+    const from = all().length;
+    input.write(`${line}\n`);
     const prompt = `${line}\n`;
     await until(
       `an answer to ${line}`,
-      () => this.said.indexOf(prompt, from) >= 0 && this.said.length > from + prompt.length,
+      () => all().indexOf(prompt, from) >= 0 && all().length > from + prompt.length,
     );
     let length = 0;
-    while (length !== this.said.length) {
-      length = this.said.length;
+    while (length !== all().length) {
+      length = all().length;
       await sleep(60);
     }
-    return this.said.slice(this.said.indexOf(prompt, from) + prompt.length);
+    return all().slice(all().indexOf(prompt, from) + prompt.length);
   }
 }
 
@@ -174,9 +217,10 @@ export class ChipPair {
     readonly dir: string,
     readonly redisPort: number,
     readonly localPorts: Record<ServerId, number>,
-    command: string,
+    command: string[],
+    consolePort: number | undefined,
   ) {
-    this.chip = new Chip(command, join(dir, "chip"));
+    this.chip = new Chip(command, join(dir, "chip"), consolePort);
     this.servers = {
       a: new Server("a", join(dir, "a.json")),
       b: new Server("b", join(dir, "b.json")),
@@ -200,15 +244,16 @@ export class ChipPair {
     if (prepared.status !== 0) throw new Error(prepared.stderr);
     const dir = mkdtempSync(join(tmpdir(), "dyad-chip-"));
     mkdirSync(join(dir, "chip"));
-    const [redis, native, link, peerA, peerB, udpA, udpB, localA, localB] = (await freePorts(
-      9,
-    )) as [number, number, number, number, number, number, number, number, number];
+    const [redis, native, link, peerA, peerB, udpA, udpB, localA, localB, typed] = (await freePorts(
+      10,
+    )) as [number, number, number, number, number, number, number, number, number, number];
     const key = randomBytes(32).toString("hex");
     const name = BOARDS[engine];
     const raw = JSON.parse(readFileSync(join(ROOT, "board-configs", `${name}.json`), "utf8")) as {
       keyFile?: string;
       servers: { udpPort: number }[];
       ports: Record<string, number>;
+      hardware: { consoleDevice: string };
       timings: Record<string, number>;
     } & Record<string, unknown>;
     delete raw.keyFile;
@@ -218,15 +263,25 @@ export class ChipPair {
     raw.ports = { redis, native, link, udp: 0 };
     Object.assign(raw.timings, PATIENT);
     Object.assign(raw, changes);
-    const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
-    // The firmware boots from flash, as on a board.
-    const files: Record<string, Buffer> = { [BOOT_FILE]: stored };
-    if (bootFirst !== undefined) files[".boot0"] = Buffer.from(bootFirst);
-    if (roomBytes !== undefined) {
-      const taken = 2 * FILE_HEAD_BYTES + ((stored.length + 7) & ~7);
-      files["filler"] = Buffer.alloc((STORAGE_BYTES - taken - roomBytes) & ~7, "x");
+    let command: string[] = [engine];
+    if (engine === "iotjs") {
+      raw.hardware.consoleDevice = `tcp:${typed}`;
+      writeFileSync(
+        join(dir, "chip", "firmware.js"),
+        await bundleIotjs(ROOT, name, parseBoard(raw, name)),
+      );
+      command = iotjsCommand("firmware.js");
+    } else {
+      const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
+      // The firmware boots from flash, as on a board.
+      const files: Record<string, Buffer> = { [BOOT_FILE]: stored };
+      if (bootFirst !== undefined) files[".boot0"] = Buffer.from(bootFirst);
+      if (roomBytes !== undefined) {
+        const taken = 2 * FILE_HEAD_BYTES + ((stored.length + 7) & ~7);
+        files["filler"] = Buffer.alloc((STORAGE_BYTES - taken - roomBytes) & ~7, "x");
+      }
+      writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     }
-    writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),
@@ -246,7 +301,8 @@ export class ChipPair {
       );
     write("a", peerA, peerB, udpA, localA);
     write("b", peerB, peerA, udpB, localB);
-    return new ChipPair(dir, redis, { a: localA, b: localB }, engine);
+    const consolePort = engine === "iotjs" ? typed : undefined;
+    return new ChipPair(dir, redis, { a: localA, b: localB }, command, consolePort);
   }
 
   /** A client of the chip's Redis port. */

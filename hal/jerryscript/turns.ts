@@ -1,0 +1,40 @@
+/** The turns of IoT.js' loop: two timers. One of 0 ms is due after all that the network has brought in this turn. */
+import type { TurnOptions, Turns } from "../hal.js";
+import { kernelUptime, steadyClock } from "./clock.js";
+
+declare const setImmediate: (f: () => void) => unknown;
+
+export function createTurns(options: TurnOptions): Turns {
+  const now = steadyClock(() => Date.now(), kernelUptime());
+  let timer: unknown = undefined;
+  let requested = false;
+  let closed = false;
+
+  function onTimer(): void {
+    timer = undefined;
+    if (!closed) options.wake();
+  }
+
+  function onEndOfTurn(): void {
+    requested = false;
+    if (!closed) options.endOfTurn();
+  }
+
+  return {
+    now: now,
+    wakeIn: (delayMs) => {
+      if (closed) return;
+      if (timer !== undefined) clearTimeout(timer as number);
+      timer = setTimeout(onTimer, delayMs);
+    },
+    requestEndOfTurn: () => {
+      if (requested || closed) return;
+      requested = true;
+      setImmediate(onEndOfTurn);
+    },
+    close: () => {
+      closed = true;
+      if (timer !== undefined) clearTimeout(timer as number);
+    },
+  };
+}
