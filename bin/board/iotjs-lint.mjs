@@ -16,7 +16,7 @@ const MEMBERS = new Set([
 ]); // prettier-ignore
 /** Methods that no value has there. */
 const METHODS = new Set([
-  "replaceAll", "findLast", "findLastIndex", "toSorted", "toReversed", "toSpliced", "isWellFormed",
+  "findLast", "findLastIndex", "toSorted", "toReversed", "toSpliced", "isWellFormed",
 ]); // prettier-ignore
 
 const RULES = {

@@ -17,13 +17,14 @@ interface Raw {
   keyFile?: string | undefined;
   key?: string;
   ports: Record<string, unknown>;
+  slots: Record<string, unknown>;
   hardware: Record<string, unknown>;
   timings: Timings;
   limits: Limits;
 }
 
-function raw(): Raw {
-  const file = join(ROOT, "board-configs", "espruino-linux.json");
+function raw(name = "espruino-linux"): Raw {
+  const file = join(ROOT, "board-configs", `${name}.json`);
   const fields = JSON.parse(readFileSync(file, "utf8")) as Raw;
   delete fields.keyFile;
   fields.key = "00".repeat(32);
@@ -31,13 +32,16 @@ function raw(): Raw {
 }
 
 describe("a board's configuration", () => {
-  test("every timing and limit of the core is in it, and they fit together", () => {
-    const fields = raw();
-    expect(Object.keys(fields.timings).sort()).toEqual(Object.keys(defaultTimings()).sort());
-    expect(Object.keys(fields.limits).sort()).toEqual(Object.keys(defaultLimits()).sort());
-    expect(() => checkLimits(fields.timings, fields.limits)).not.toThrow();
-    expect(() => parseBoard(fields, "x.json")).not.toThrow();
-  });
+  test.each(["espruino-linux", "iotjs-linux"])(
+    "%s has every timing and limit of the core",
+    (name) => {
+      const fields = raw(name);
+      expect(Object.keys(fields.timings).sort()).toEqual(Object.keys(defaultTimings()).sort());
+      expect(Object.keys(fields.limits).sort()).toEqual(Object.keys(defaultLimits()).sort());
+      expect(() => checkLimits(fields.timings, fields.limits)).not.toThrow();
+      expect(() => parseBoard(fields, "x.json")).not.toThrow();
+    },
+  );
 
   test("a wrong value: the field, the value and what is allowed", () => {
     const fields = raw();
@@ -57,6 +61,47 @@ describe("a board's configuration", () => {
     const fields = raw();
     fields.hardware.sockets = 8;
     expect(() => parseBoard(fields, "x.json")).toThrow(/19 sockets.*the network chip has 8/s);
+  });
+
+  test.each<[string, (fields: Raw) => void, RegExp]>([
+    [
+      "network.chip",
+      (fields) => (fields.network = { chip: "wifi", ssid: "x", password: "y" }),
+      /"network\.chip" is "wifi".*host/s,
+    ],
+    [
+      "hardware.consoleDevice",
+      (fields) => (fields.hardware.consoleDevice = "USB"),
+      /"hardware\.consoleDevice" is "USB".*tcp:PORT.*path/s,
+    ],
+    [
+      "hardware.consoleDevice",
+      (fields) => (fields.hardware.consoleDevice = "tcp:70000"),
+      /"hardware\.consoleDevice" is "tcp:70000".*65535/s,
+    ],
+    [
+      "hardware.variables",
+      (fields) => (fields.hardware.variables = 8190),
+      /"hardware\.variables" is 8190.*0/s,
+    ],
+    ["engine", (fields) => (fields.engine = "jerry"), /"engine" is "jerry".*espruino.*iotjs/s],
+    [
+      "hardware.watchdogSeconds",
+      (fields) => (fields.hardware.watchdogSeconds = 99),
+      /"hardware\.watchdogSeconds" is 99.*30/s,
+    ],
+    ["slots.redis", (fields) => (fields.slots.redis = 0), /"slots\.redis" is 0.*at least 1/s],
+  ])("iotjs-linux with a wrong %s", (_field, spoil, message) => {
+    const fields = raw("iotjs-linux");
+    expect(() => parseBoard(fields, "x.json")).not.toThrow();
+    spoil(fields);
+    expect(() => parseBoard(fields, "x.json")).toThrow(message);
+  });
+
+  test("a console of one engine on another", () => {
+    const fields = raw();
+    fields.hardware.consoleDevice = "tcp:6385";
+    expect(() => parseBoard(fields, "x.json")).toThrow(/"tcp:6385".*espruino.*Serial1/s);
   });
 
   test("a key is not shown", () => {
