@@ -1,6 +1,7 @@
 /** The turns of IoT.js' loop: two timers. One of 0 ms is due after all that the network has brought in this turn. */
 import type { TurnOptions, Turns } from "../hal.js";
-import { kernelUptime, steadyClock } from "./clock.js";
+import { kernelUptime } from "./kernel-uptime.js";
+import { steadyClock } from "./steady-clock.js";
 
 declare const setImmediate: (f: () => void) => unknown;
 
