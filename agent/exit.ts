@@ -12,7 +12,7 @@ export const EXIT_PORT = 4;
 export const EXIT_DISK = 5;
 
 const DISK_ERRORS =
-  /ENOSPC|EDQUOT|EROFS|EIO|No space left|MDB_MAP_FULL|(store|disk) is full|Input\/output error|[Ff]lush failed/;
+  /ENOSPC|EDQUOT|EROFS|EIO|No space left|MDB_MAP_FULL|(store|disk) is full|the disk failed:|Input\/output error|[Ff]lush failed/;
 
 /** The exit status for a reason the core or the store gives. */
 export function exitForReason(reason: string): number {

@@ -34,6 +34,7 @@ import { PollPort } from "./poll-port.js";
 import { SerialLine } from "./serial-line.js";
 import { writeSetAside } from "./set-aside.js";
 import { Sockets } from "./sockets.js";
+import { DamagedRow } from "./store/checked-row.js";
 import { openLmdbStore } from "./store/lmdb.js";
 import { Turn } from "./turn.js";
 import { TurnStore } from "./turn-store.js";
@@ -223,6 +224,10 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
     lock.release();
     process.exit(EXIT_STOPPED);
   };
+  process.on("uncaughtException", (error: Error) => {
+    // Of a damaged row the message says all; of a fault of ours the stack says more.
+    die(log, error instanceof DamagedRow ? error.message : (error.stack ?? String(error)));
+  });
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.on(signal, () => void stop(signal).catch((error: Error) => die(log, error.message)));
   }

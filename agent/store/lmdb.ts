@@ -21,6 +21,7 @@
  *   is why an agent with durability `memory` must not open it after another boot without a clean `close`.
  * - A write map would make random puts 5 us instead of 13, but a full disk then kills the process
  *   with SIGBUS instead of failing the commit. It is not used.
+ * - A byte changed in the file goes unnoticed, so every row carries a checksum (checked-row.ts).
  * - lmdb grows its map by itself, whatever size is named, so a map size is no limit: `limitBytes` is checked
  *   before every commit. A large sparse map is named, because growing means mapping anew.
  */
@@ -29,6 +30,7 @@ import { join } from "node:path";
 import { open } from "lmdb";
 import type { Database, RootDatabase, RootDatabaseOptionsWithPath } from "lmdb";
 import type { RangeEntry, Snapshot, Store, StoreWriter, Table } from "../core/store.js";
+import { CHECK_BYTES, openRow, sealRow } from "./checked-row.js";
 
 export type Durability = "disk" | "memory";
 
@@ -58,6 +60,10 @@ const FREE_PAGES_LOADED = 1000;
 /** Values at most this long are copied into shared slabs. @unit bytes */
 const SLAB_VALUE_MAX = 4096;
 const SLAB_BYTES = 65536;
+
+/** Rows with a checksum; those of format 1 had none. */
+const FORMAT = 2;
+const FORMAT_KEY = Uint8Array.of(1);
 
 const TABLES: readonly Table[] = ["data", "field", "expiry", "log", "meta"];
 
@@ -122,6 +128,7 @@ export function openLmdbStore(options: LmdbOptions): Store {
   for (const table of TABLES) {
     dbs[table] = root.openDB<Uint8Array, Uint8Array>({ name: table, ...binary });
   }
+  checkFormat();
 
   const pending: Pending[] = [];
   let failure: Error | undefined;
@@ -132,16 +139,45 @@ export function openLmdbStore(options: LmdbOptions): Store {
   let slab = new Uint8Array(SLAB_BYTES);
   let slabUsed = 0;
 
-  /** The worker thread reads values later, so they must not be the caller's reused buffers. */
-  function keep(value: Uint8Array): Uint8Array {
-    if (value.length > SLAB_VALUE_MAX) return Uint8Array.prototype.slice.call(value);
-    if (slabUsed + value.length > SLAB_BYTES) {
-      slab = new Uint8Array(SLAB_BYTES);
-      slabUsed = 0;
+  function checkFormat(): void {
+    const formats = root.openDB<Uint8Array, Uint8Array>({ name: "format", ...binary });
+    const format = formats.getBinary(FORMAT_KEY);
+    if (format?.[0] === FORMAT) return;
+    if (format !== undefined || countOf("meta") > 0) {
+      const other = format === undefined ? 1 : format[0];
+      void root.close();
+      throw new Error(
+        `${directory} has format ${other}, this build writes format ${FORMAT}: move it away (the server comes back empty and is ` +
+          "brought up to date by the other one), or run the build that wrote it",
+      );
     }
-    const copy = slab.subarray(slabUsed, slabUsed + value.length);
+    root.transactionSync(() => void formats.put(FORMAT_KEY, Buffer.of(FORMAT)));
+  }
+
+  function countOf(table: Table): number {
+    const db = dbs[table] as Db & TableExtras;
+    db.ensureReadTxn();
+    return db.db.stat().entryCount;
+  }
+
+  /**
+   * The worker thread reads keys and values later, so they must not be the caller's reused buffers.
+   * @param more bytes of room behind the copy
+   */
+  function keep(value: Uint8Array, more = 0): Uint8Array {
+    const length = value.length + more;
+    let copy: Uint8Array;
+    if (length > SLAB_VALUE_MAX) {
+      copy = new Uint8Array(length);
+    } else {
+      if (slabUsed + length > SLAB_BYTES) {
+        slab = new Uint8Array(SLAB_BYTES);
+        slabUsed = 0;
+      }
+      copy = slab.subarray(slabUsed, slabUsed + length);
+      slabUsed += length;
+    }
     copy.set(value);
-    slabUsed += value.length;
     return copy;
   }
 
@@ -151,7 +187,9 @@ export function openLmdbStore(options: LmdbOptions): Store {
   const recorder: StoreWriter = {
     put(table, key, value) {
       checkKey(key);
-      steps.push({ table, key: keep(key), value: keep(value) });
+      const row = keep(value, CHECK_BYTES);
+      sealRow(table, key, row);
+      steps.push({ table, key: keep(key), value: row });
     },
     del(table, key) {
       checkKey(key);
@@ -297,17 +335,22 @@ export function openLmdbStore(options: LmdbOptions): Store {
     }
     for (const { key, value } of dbs[table].getRange(options)) {
       if (reverse && to !== undefined && compareBytes(key, to) >= 0) continue;
-      entries.push({ key, value });
+      entries.push({ key, value: openRow(table, key, value, directory) });
       if (entries.length === limit) break;
     }
     return entries;
+  }
+
+  function get(table: Table, key: Uint8Array, options?: object): Uint8Array | undefined {
+    const row = (dbs[table] as Db & TableExtras).getBinary(key, options);
+    return row === undefined ? undefined : openRow(table, key, row, directory);
   }
 
   function snapshot(): Snapshot {
     const transaction = root.useReadTransaction();
     let open = true;
     return {
-      get: (table, key) => (dbs[table] as Db & TableExtras).getBinary(key, { transaction }),
+      get: (table, key) => get(table, key, { transaction }),
       range: (table, from, to, limit) => rangeOf(table, from, to, limit, false, transaction),
       keys(table, from, to, limit) {
         const start = from.length > 0 ? from : ZERO_KEY;
@@ -322,14 +365,10 @@ export function openLmdbStore(options: LmdbOptions): Store {
   }
 
   return {
-    get: (table, key) => dbs[table].getBinary(key),
+    get: (table, key) => get(table, key),
     range: (table, from, to, limit, reverse) =>
       rangeOf(table, from, to, limit, reverse === true, undefined),
-    count(table) {
-      const db = dbs[table] as Db & TableExtras;
-      db.ensureReadTxn();
-      return db.db.stat().entryCount;
-    },
+    count: countOf,
     commit,
     snapshot,
     usage,

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { open } from "lmdb";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { askNode } from "../../client/cli/ask-node.js";
 
@@ -93,6 +94,25 @@ describe("the agent as a program", { timeout: 60_000 }, () => {
     const { code, text } = runToEnd(config({ dir: "a.json/inside-a-file" }).path);
     expect(code).toBe(1);
     expect(text).toContain("a.json/inside-a-file");
+    expect(text).not.toContain("    at ");
+  });
+
+  test("a damaged row: exit status 5, which row, and what to do; no stack trace", async () => {
+    const { dir, path } = config();
+    const first = await started(path, dir);
+    first.kill("SIGTERM");
+    expect(await endOf(first)).toBe(0);
+    const store = join(dir, "data", "store");
+    const binary = { encoding: "binary", keyEncoding: "binary" } as const;
+    const root = open({ path: store, noSubdir: false, ...binary });
+    const meta = root.openDB<Buffer, Uint8Array>({ name: "meta", ...binary });
+    // What it reads at its start: where the log's epochs begin.
+    await meta.put(Uint8Array.of(98), Buffer.from("as the disk gave it back"));
+    await root.close();
+    const { code, text } = runToEnd(path);
+    expect(code).toBe(5);
+    expect(text).toContain(`of table meta in ${store} is not what was written there`);
+    expect(text).toContain(`move ${store} away`);
     expect(text).not.toContain("    at ");
   });
 
