@@ -80,6 +80,8 @@ export async function waitGone(pid: number, timeoutMs: number): Promise<boolean>
   return !isAlive(pid);
 }
 
+const hogs = new Set<ChildProcess>();
+
 /** A process that only burns one core. Ends when this one does. */
 export function startHog(core: number | undefined): ChildProcess {
   const burn = "for(;;){}";
@@ -88,7 +90,8 @@ export function startHog(core: number | undefined): ChildProcess {
     core === undefined
       ? spawn(process.execPath, argv, { stdio: "ignore" })
       : spawn("taskset", ["-c", String(core), process.execPath, ...argv], { stdio: "ignore" });
-  process.once("exit", () => hog.kill("SIGKILL"));
+  if (hogs.size === 0) process.once("exit", () => hogs.forEach((one) => one.kill("SIGKILL")));
+  hogs.add(hog);
   return hog;
 }
 
