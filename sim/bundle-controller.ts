@@ -17,7 +17,7 @@ import { ControllerEvents } from "./controller-events.js";
 import type { Firmware } from "./firmware.js";
 import type { Flash } from "./world/flash.js";
 import type { Machine } from "./world/machine.js";
-import type { Network } from "./world/network.js";
+import type { End, Network } from "./world/network.js";
 
 export const LINK_PORT = 6382;
 export const REDIS_PORT = 6380;
@@ -42,6 +42,9 @@ export class BundleController implements Controller, BoardHost {
   private readonly board: VirtualBoard;
   private readonly events: ControllerEvents;
   private readonly listeners = new Map<number, number>();
+  /** The network's handles come again while events of an earlier connection may still wait: the firmware gets numbers. */
+  private readonly ends = new Map<number, End>();
+  private readonly numberOf: number[] = [];
   private numbers = 0;
   private readonly written = new Set<number>();
   private later: (() => void)[] = [];
@@ -79,38 +82,48 @@ export class BundleController implements Controller, BoardHost {
   // --- Program ---
 
   onOpen(handle: number, port: string): void {
+    const number = ++this.numbers;
+    this.numberOf[handle] = number;
+    this.ends.set(number, this.machine.ends[handle]!);
     this.hand(() => {
       const listener = this.listeners.get(PORTS[port as ConnectionKind]);
-      if (listener === undefined) this.machine.ends[handle]?.close(true);
-      else this.board.connection(listener, handle);
+      if (listener === undefined) this.abort(number);
+      else this.board.connection(listener, number);
     });
   }
 
   onDialFailed(): void {}
 
   onBytes(handle: number, bytes: Uint8Array, start: number, end: number): void {
+    const number = this.numberOf[handle]!;
     // The world hands out its buffer again at once, and this may have to wait.
     const copy = bytes.slice(start, end);
-    this.hand(() => {
-      for (let at = 0; at < copy.length; at += CHUNK_BYTES) {
-        const chunk = copy.subarray(at, at + CHUNK_BYTES);
-        if (!this.boardFlash.isBusy) this.board.data(handle, chunk);
-        else {
-          // A flash write began in the middle of it.
-          const rest = copy.slice(at);
-          this.later.unshift(() => this.onBytes(handle, rest, 0, rest.length));
-          return;
-        }
+    this.hand(() => this.data(number, copy));
+  }
+
+  private data(number: number, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length && !this.gone; at += CHUNK_BYTES) {
+      if (this.boardFlash.isBusy) {
+        // A flash write began in the middle of it.
+        const rest = bytes.subarray(at);
+        this.later.unshift(() => this.data(number, rest));
+        return;
       }
-    });
+      this.board.data(number, bytes.subarray(at, at + CHUNK_BYTES));
+    }
   }
 
   onDrained(handle: number): void {
-    this.hand(() => this.board.drain(handle));
+    const number = this.numberOf[handle]!;
+    this.hand(() => this.board.drain(number));
   }
 
   onClosed(handle: number): void {
-    this.hand(() => this.board.closed(handle, ""));
+    const number = this.numberOf[handle]!;
+    this.hand(() => {
+      this.ends.delete(number);
+      this.board.closed(number, "");
+    });
   }
 
   onDatagram(from: Machine, bytes: Uint8Array): void {
@@ -175,6 +188,11 @@ export class BundleController implements Controller, BoardHost {
     return said.startsWith("{") ? (JSON.parse(said) as object) : {};
   }
 
+  /** Bytes of the board's memory in use. */
+  memoryUsed(): number {
+    return this.board.memoryUsed();
+  }
+
   // --- turns ---
 
   private hand(event: () => void): void {
@@ -198,12 +216,11 @@ export class BundleController implements Controller, BoardHost {
   }
 
   private drains(): void {
-    const handles = [...this.written];
+    const numbers = [...this.written];
     this.written.clear();
-    for (const handle of handles) {
-      const end = this.machine.ends[handle];
+    for (const number of numbers) {
       // One that has a backlog is told of by the network.
-      if (end !== undefined && end.backlog === 0) this.hand(() => this.board.drain(handle));
+      if (this.ends.get(number)?.backlog === 0) this.hand(() => this.board.drain(number));
     }
   }
 
@@ -232,16 +249,16 @@ export class BundleController implements Controller, BoardHost {
   unlisten(): void {}
 
   send(socket: number, bytes: Uint8Array): void {
-    this.machine.ends[socket]?.write(bytes, 0, bytes.length);
+    this.ends.get(socket)?.write(bytes, 0, bytes.length);
     this.written.add(socket);
   }
 
   end(socket: number): void {
-    this.machine.ends[socket]?.close(false);
+    this.ends.get(socket)?.close(false);
   }
 
   abort(socket: number): void {
-    this.machine.ends[socket]?.close(true);
+    this.ends.get(socket)?.close(true);
   }
 
   openDatagram(): number {
