@@ -5,7 +5,7 @@
  * of one server; it reconnects when it is cut off, and what had no answer then has an unknown outcome.
  */
 import type { History, Operation, OperationKind } from "./history.js";
-import { encodeCommand, latin1, ReplyReader } from "./resp-tap.js";
+import { encodeCommand, ReplyReader } from "./resp-tap.js";
 import type { Reply } from "./resp-tap.js";
 import type { Machine, Program } from "./world/machine.js";
 import type { End, Network } from "./world/network.js";
@@ -40,6 +40,9 @@ export interface ClientStyle {
 export const CLIENT_PATIENCE_MS = 6000;
 /** Commands an open-loop client leaves unanswered before it holds back. */
 const OPEN_MAX = 40;
+
+/** What is being sent; a batch is far smaller. */
+const OUT = Buffer.alloc(65536);
 
 /** Errors that promise that nothing was done. */
 const SURELY_NOT = /^(CLUSTERDOWN|EXECABORT|BUSY|TRYAGAIN|LOADING|READONLY|NOAUTH)\b/;
@@ -313,8 +316,7 @@ export class Client {
   }
 
   private write(text: string): void {
-    const bytes = latin1(text);
-    this.end!.write(bytes, 0, bytes.length);
+    this.end!.write(OUT, 0, OUT.write(text, "latin1"));
     const { trace } = this.world.machine.world;
     if (trace.readable) {
       const to = this.style.via;
@@ -323,8 +325,7 @@ export class Client {
     }
     // The client's own turn ends here.
     this.end!.flush();
-    const dirty = this.world.machine.dirtyEnds;
-    dirty.length = 0;
+    this.world.machine.dirtyCount = 0;
   }
 
   private invoke(kind: OperationKind, key: string, value: string, ttlMs = 0): Operation {

@@ -13,7 +13,8 @@ import { TABLE_HEAD, tableRow, tryMutation } from "./mutation-table.js";
 import { MUTATIONS, UNCAUGHT } from "./mutations.js";
 import { buildFirmware, loadFirmware } from "./firmware.js";
 import type { Firmware } from "./firmware.js";
-import { FAULT_KINDS } from "./options.js";
+import { AIMED_KINDS, FAULT_KINDS } from "./options.js";
+import type { FaultKind } from "./options.js";
 import type { Mutation } from "./mutations.js";
 import type { RunResult } from "./run.js";
 import { runSeed } from "./run.js";
@@ -72,10 +73,11 @@ const { values } = parseArgs({
   },
 });
 
-const only = values.only?.split(",").map((kind) => {
-  const found = FAULT_KINDS.find((name) => name === kind);
+const ALL_KINDS: readonly FaultKind[] = [...FAULT_KINDS, ...AIMED_KINDS];
+const only = (values.only?.split(",") ?? namedMutation()?.only)?.map((kind) => {
+  const found = ALL_KINDS.find((name) => name === kind);
   if (found === undefined)
-    throw new Error(`no fault "${kind}"; there are: ${FAULT_KINDS.join(", ")}`);
+    throw new Error(`no fault "${kind}"; there are: ${ALL_KINDS.join(", ")}`);
   return found;
 });
 if (values.engine !== "core" && values.engine !== "bundle")
@@ -109,7 +111,8 @@ function showRun(result: RunResult, all: boolean): void {
   if (result.violation !== undefined) {
     console.log(`VIOLATION of ${result.violation.promise}: ${result.violation.what}`);
     const broken = values.mutation === undefined ? "" : ` --mutation "${values.mutation}"`;
-    console.log(`replay: ${replayCommand(result.seed, swarm, isBundle)}${broken}`);
+    const kinds = values.only === undefined ? "" : ` --only ${values.only}`;
+    console.log(`replay: ${replayCommand(result.seed, swarm, isBundle)}${kinds}${broken}`);
   }
 }
 
@@ -142,6 +145,7 @@ async function many(): Promise<number> {
       only,
       bundleOf: isBundle ? ROOT : undefined,
       safetyOnly: mutation !== undefined,
+      counts: mutation?.counts,
       stop: () =>
         seconds() > minutes * 60 ||
         totals.failures.length >= FAILURES_MAX ||
@@ -188,10 +192,11 @@ async function simulator(): Promise<Pick<typeof Worker, "runSeed" | "shrink">> {
 async function one(): Promise<number> {
   const { runSeed, shrink } = await simulator();
   const safetyOnly = values.mutation !== undefined;
+  const counts = namedMutation()?.counts;
   const drawing = values.timeline !== undefined;
   let result: RunResult;
   if (values.shrink) {
-    const first = runSeed(seed, { swarm, only, safetyOnly, firmware: firmware() });
+    const first = runSeed(seed, { swarm, only, safetyOnly, counts, firmware: firmware() });
     if (first.violation === undefined) {
       showRun(first, false);
       return 0;
@@ -200,6 +205,7 @@ async function one(): Promise<number> {
       swarm,
       only,
       safetyOnly,
+      counts,
       firmware: firmware(),
     });
     result = shrunk.result;
@@ -213,9 +219,9 @@ async function one(): Promise<number> {
       swarm,
       only,
       safetyOnly,
+      counts,
       firmware: firmware(),
     });
-
     showRun(result, values.trace);
   }
   if (drawing) writeFileSync(values.timeline!, drawTimeline(result));

@@ -23,6 +23,7 @@ export async function tryMutation(mutation: Mutation, workers: number): Promise<
       count: mutation.seedsMax,
       workers,
       safetyOnly: true,
+      counts: mutation.counts,
       only: mutation.only,
       stop: () => totals.failures.length > 0,
       onResult: (result) => totals.add(result),

@@ -305,6 +305,69 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
     });
   },
 
+  /**
+   * Between `asked` and both the servers lose each other, the primary never hears of both, and goes on alone at its own port until
+   * it is gone: whoever took its request back would acknowledge what the other does not have.
+   */
+  askedAlone(pair, fault) {
+    pair.onAsked.push(() => {
+      const primary = primaryOf(pair);
+      pair.burst(primary === 0 ? "a" : "b", 700, { readShare: 0.2 });
+      pair.cutPeers();
+      // Both must see the link go: a silence would be noticed much later.
+      const seenMs = 2.1 * pair.options.peerLatencyMs;
+      pair.soon(seenMs, seenMs + 1, () => pair.blockPeers(900 + fault.forMs));
+      onWriting(pair, MODE_BOTH, () => {
+        // From this moment on, so that the request and the polls before it have come through.
+        pair.deafen(primary, 500 + fault.forMs);
+        pair.onRoles.push(() =>
+          pair.soon(40, 80 + fault.strength * 100, () => pair.strikeDown(primary, 500, 2000)),
+        );
+      });
+    });
+    // Somebody has to join first.
+    pair.strikeDown(1 - primaryOf(pair), 5, 60);
+  },
+
+  /**
+   * A primary adopts both with entries on its disk that the other has not heard, and never hears: what it shows of them to
+   * readers before the first confirm of the epoch is gone with it.
+   */
+  freshUnheard(pair, fault) {
+    onWriting(pair, MODE_BOTH, (record) => {
+      const { primary } = record;
+      pair.holdFlash(20 + fault.strength * 40);
+      // What comes by the primary's own port is asked again by nobody.
+      pair.burst(primary === 0 ? "a" : "b", 600, { readShare: 0.1 });
+      pair.burst("controller", 600, { readShare: 0.9 });
+      pair.soon(0, 15, () => pair.blockPeers(250));
+      pair.onRoles.push(() => {
+        pair.soon(8, 80, () => pair.strikeDown(primary, 300, 2000));
+      });
+    });
+    pair.strikeDown(1 - primaryOf(pair), 5, 60);
+  },
+
+  /** The standby's clock runs ahead, and little else happens but values that are to expire, and reads of them, many at a time. */
+  fastClock(pair, fault) {
+    if (!pair.keys.includes("m0")) return;
+    const standby = pair.machines[1 - primaryOf(pair)]!;
+    const primary = pair.machines[primaryOf(pair)]!;
+    standby.setClockRate(1.2);
+    primary.setClockRate(0.85);
+    const forMs = 600 + fault.forMs;
+    pair.lasting(forMs, () => {
+      standby.setClockRate(1);
+      primary.setClockRate(1);
+    });
+    pair.silence(forMs);
+    const style = { keys: ["m0"], open: false };
+    pair.burst("controller", forMs, { ...style, pauseMs: 25, readShare: 0.6, batchMax: 1 });
+    pair.burst("controller", forMs, { ...style, pauseMs: 10, readShare: 0.95, batchMax: 8 });
+    // So many at once that both servers get some.
+    pair.burst("controller", forMs, { keys: ["m0"], pauseMs: 1.5, readShare: 1 });
+  },
+
   /** The lights go out, for everyone; they come back in any order. */
   blackOut(pair, fault) {
     for (const index of [0, 1, 2]) {

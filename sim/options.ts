@@ -68,9 +68,11 @@ export const FAULT_KINDS = [
   "forceAny",
   "splitByOldBoard",
 ] as const;
+/** Scripts for one broken rule each (mutations.ts): in worlds of their own alone, so that no other world changes for them. */
+export const AIMED_KINDS = ["askedAlone", "freshUnheard", "fastClock"] as const;
 /** Those that are scripts: they want a pair that is well when they strike. */
 const SCRIPT_KINDS = FAULT_KINDS.slice(FAULT_KINDS.indexOf("stumble"));
-export type FaultKind = (typeof FAULT_KINDS)[number];
+export type FaultKind = (typeof FAULT_KINDS)[number] | (typeof AIMED_KINDS)[number];
 
 /** How often a kind is drawn, when it is on. */
 const WEIGHT: Partial<Record<FaultKind, number>> = {
@@ -151,7 +153,7 @@ function drawHardware(
 /** @param swarm every world has a random subset of all faults: no scripts by themselves, no calm ones */
 export function drawOptions(random: Random, swarm = false): Options {
   const density = random.pick([0.15, 0.3, 0.5, 0.8]);
-  let kinds = FAULT_KINDS.filter(() => random.chance(density));
+  let kinds: FaultKind[] = FAULT_KINDS.filter(() => random.chance(density));
   if (kinds.length === 0) kinds = [random.pick(FAULT_KINDS)];
   // A few worlds in which nothing fails: whatever changes there changes without need.
   const calm = random.chance(0.03) && !swarm;

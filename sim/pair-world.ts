@@ -83,6 +83,12 @@ export class PairWorld implements ClientWorld {
   /** Changes of primary that reached the flash. */
   failovers = 0;
   flashRecord: RoleRecord | undefined;
+  private flashBytes: Uint8Array | undefined;
+  private readonly heldRow: [Uint8Array | undefined, Uint8Array | undefined] = [
+    undefined,
+    undefined,
+  ];
+  private readonly held: [RoleRecord | undefined, RoleRecord | undefined] = [undefined, undefined];
   /** Machines that stay as they are when all is healed. */
   readonly dead = new Set<number>();
   /** A disk that was replaced or restored, until the record in mode both names it. */
@@ -589,7 +595,11 @@ export class PairWorld implements ClientWorld {
   /** What the flash holds now. */
   readFlash(): void {
     const bytes = this.flash.record;
-    this.flashRecord = bytes === undefined ? undefined : recordOf(bytes);
+    if (bytes === undefined) this.flashRecord = undefined;
+    else if (bytes !== this.flashBytes || this.flashRecord === undefined) {
+      this.flashRecord = recordOf(bytes);
+    }
+    this.flashBytes = bytes;
   }
 
   /** The record with the highest epoch that flash or disks hold. */
@@ -605,7 +615,13 @@ export class PairWorld implements ClientWorld {
   /** The record on a server's disk. */
   heldRecord(index: 0 | 1): RoleRecord | undefined {
     const row = this.disks[index].content.get("meta", ROLES_ROW);
-    return row === undefined ? undefined : recordOf(row);
+    if (row === undefined) return undefined;
+    // A row is never changed in place: the same one holds the same record.
+    if (row !== this.heldRow[index]) {
+      this.heldRow[index] = row;
+      this.held[index] = recordOf(row);
+    }
+    return this.held[index];
   }
 
   // --- faults ---
@@ -1003,7 +1019,7 @@ export class PairWorld implements ClientWorld {
   }
 
   /** A client that hammers at the keys everyone uses, for some time. */
-  burst(via: ClientStyle["via"], forMs: number): void {
+  burst(via: ClientStyle["via"], forMs: number, style: Partial<ClientStyle> = {}): void {
     if (this.healing || this.bursts >= BURSTS_MAX) return;
     this.bursts++;
     const own = this.faultRandom.fork("burst");
@@ -1019,6 +1035,7 @@ export class PairWorld implements ClientWorld {
         churnMs: 0,
         pairShare: 0,
         keys: this.keys.slice(0, 2).concat("c0"),
+        ...style,
       },
       own,
     );

@@ -22,23 +22,34 @@ export function latin1(text: string): Uint8Array {
   return out;
 }
 
-function textOf(bytes: Uint8Array, start: number, end: number): string {
-  let out = "";
-  for (let i = start; i < end; i++) out += String.fromCharCode(bytes[i]!);
-  return out;
-}
+const CR = 13;
+const LF = 10;
+const MINUS = 45;
+const DIGIT_0 = 48;
 
 /** Takes bytes, gives whole replies. Throws when the bytes are no RESP2. */
 export class ReplyReader {
-  private text = "";
+  private bytes: Buffer = Buffer.alloc(512);
   private at = 0;
+  private end = 0;
 
   push(bytes: Uint8Array, start: number, end: number): void {
-    if (this.at > 0) {
-      this.text = this.text.slice(this.at);
+    const count = end - start;
+    if (this.at === this.end) {
       this.at = 0;
+      this.end = 0;
     }
-    this.text += textOf(bytes, start, end);
+    if (this.end + count > this.bytes.length) {
+      const left = this.end - this.at;
+      const into = Buffer.alloc(Math.max(this.bytes.length, 2 * (left + count)));
+      this.bytes.copy(into, 0, this.at, this.end);
+      this.bytes = into;
+      this.at = 0;
+      this.end = left;
+    }
+    const into = this.bytes;
+    for (let i = 0; i < count; i++) into[this.end + i] = bytes[start + i]!;
+    this.end += count;
   }
 
   /** @returns undefined until a reply is whole. */
@@ -49,41 +60,65 @@ export class ReplyReader {
     return reply;
   }
 
-  private line(): string | undefined {
-    const end = this.text.indexOf("\r\n", this.at);
-    if (end < 0) return undefined;
-    const line = this.text.slice(this.at, end);
-    this.at = end + 2;
-    return line;
+  private text(start: number, end: number): string {
+    return this.bytes.toString("latin1", start, end);
+  }
+
+  /** @returns where the line that begins at `at` ends, -1 while it is not whole; `at` is then behind it. */
+  private line(): number {
+    const { bytes, end } = this;
+    for (let i = this.at; i + 1 < end; i++) {
+      if (bytes[i] !== CR || bytes[i + 1] !== LF) continue;
+      this.at = i + 2;
+      return i;
+    }
+    return -1;
+  }
+
+  private integer(start: number, end: number): number {
+    const { bytes } = this;
+    const negative = start < end && bytes[start] === MINUS;
+    let value = 0;
+    let i = negative ? start + 1 : start;
+    if (i === end) throw new Error("a number without digits");
+    for (; i < end; i++) {
+      const digit = bytes[i]! - DIGIT_0;
+      if (digit < 0 || digit > 9) throw new Error(`not a number: ${this.text(start, end)}`);
+      value = value * 10 + digit;
+    }
+    return negative ? -value : value;
   }
 
   private read(): Reply | undefined {
-    const line = this.line();
-    if (line === undefined) return undefined;
-    const rest = line.slice(1);
-    switch (line[0]) {
-      case "+":
-        return { type: "simple", text: rest };
-      case "-":
-        return { type: "error", text: rest };
-      case ":":
-        return { type: "integer", value: Number(rest) };
-      case "$": {
-        const length = Number(rest);
+    const start = this.at;
+    const end = this.line();
+    if (end < 0) return undefined;
+    const { bytes } = this;
+    switch (bytes[start]) {
+      case 43: // "+"
+        return { type: "simple", text: this.text(start + 1, end) };
+      case 45: // "-"
+        return { type: "error", text: this.text(start + 1, end) };
+      case 58: // ":"
+        return { type: "integer", value: this.integer(start + 1, end) };
+      case 36: {
+        // "$"
+        const length = this.integer(start + 1, end);
         if (length === -1) return { type: "bulk", text: undefined };
-        if (!Number.isInteger(length) || length < 0) throw new Error(`bad bulk length ${line}`);
-        if (this.text.length < this.at + length + 2) return undefined;
-        const text = this.text.slice(this.at, this.at + length);
-        if (this.text.slice(this.at + length, this.at + length + 2) !== "\r\n") {
+        if (length < 0) throw new Error(`bad bulk length ${length}`);
+        const from = this.at;
+        if (this.end < from + length + 2) return undefined;
+        if (bytes[from + length] !== CR || bytes[from + length + 1] !== LF) {
           throw new Error("a bulk string does not end where it says");
         }
-        this.at += length + 2;
-        return { type: "bulk", text };
+        this.at = from + length + 2;
+        return { type: "bulk", text: this.text(from, from + length) };
       }
-      case "*": {
-        const count = Number(rest);
+      case 42: {
+        // "*"
+        const count = this.integer(start + 1, end);
         if (count === -1) return { type: "array", items: undefined };
-        if (!Number.isInteger(count) || count < 0) throw new Error(`bad array length ${line}`);
+        if (count < 0) throw new Error(`bad array length ${count}`);
         const items: Reply[] = [];
         for (let i = 0; i < count; i++) {
           const item = this.read();
@@ -93,7 +128,7 @@ export class ReplyReader {
         return { type: "array", items };
       }
       default:
-        throw new Error(`not a reply: ${JSON.stringify(line.slice(0, 40))}`);
+        throw new Error(`not a reply: ${JSON.stringify(this.text(start, end).slice(0, 40))}`);
     }
   }
 }

@@ -48,6 +48,8 @@ export interface RunOptions {
   change?: (options: Options) => void;
   /** Goes on after what is no violation of safety, as one must who asks whether safety alone catches a broken rule. */
   safetyOnly?: boolean;
+  /** Promises that end the run all the same. */
+  counts?: readonly string[] | undefined;
   /** Sees the world at its end, before the histories are judged. */
   onEnd?: (pair: PairWorld) => void;
   /** Leaves faults out of the plan. */
@@ -78,7 +80,12 @@ export interface RunResult {
 }
 
 export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
-  const world = new World(seed, runOptions.readable === true, runOptions.safetyOnly === true);
+  const world = new World(
+    seed,
+    runOptions.readable === true,
+    runOptions.safetyOnly === true,
+    runOptions.counts,
+  );
   const options = drawOptions(world.random.fork("options"), runOptions.swarm === true);
   if (runOptions.only !== undefined) onlyThese(options, runOptions.only);
   runOptions.change?.(options);

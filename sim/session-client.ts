@@ -189,7 +189,7 @@ export class SessionClient {
       }
     }
     this.end?.flush();
-    this.world.machine.dirtyEnds.length = 0;
+    this.world.machine.dirtyCount = 0;
     this.draining = false;
     if (wakeAt < this.wakeAt) {
       this.wakeAt = wakeAt;

@@ -18,7 +18,7 @@ export function shrink(
   seed: number,
   promise: string,
   runsMax: number,
-  options: Pick<RunOptions, "swarm" | "only" | "safetyOnly" | "firmware"> = {},
+  options: Pick<RunOptions, "swarm" | "only" | "safetyOnly" | "counts" | "firmware"> = {},
 ): Shrunk {
   const world = new World(seed, false);
   const drawn = drawOptions(world.random.fork("options"), options.swarm === true);

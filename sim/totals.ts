@@ -95,7 +95,7 @@ export class Totals {
   progressLine(seconds: number): string {
     return (
       `${this.seeds} seeds (${(this.seeds / seconds).toFixed(1)} a second), ` +
-      `${(this.virtualMs / 3.6e6).toFixed(2)} virtual hours (${(this.virtualMs / 1000 / seconds).toFixed(0)} x), ` +
+      `${(this.virtualMs / 3.6e6).toFixed(2)} virtual hours (at ${(this.virtualMs / 1000 / seconds).toFixed(0)} virtual seconds a second), ` +
       `${this.faultsInAll()} faults, ${this.failovers} failovers, ` +
       `${this.acknowledgedWrites} acknowledged writes and ${this.reads} reads checked ` +
       `(${this.standbyReads} from the standby), ${this.waited} waiting, ${this.failures.length} failures`

@@ -11,6 +11,7 @@ import { shrink } from "./shrink.js";
 export interface SeedOrder {
   seed: number;
   safetyOnly: boolean;
+  counts: readonly string[] | undefined;
   swarm: boolean;
   only: readonly FaultKind[] | undefined;
   /** Root of the checkout whose bundle is the controller; undefined: the core itself. */

@@ -58,6 +58,8 @@ import { Sweep } from "./sweep.js";
 /** Values up to this long are copied into a shared slab, longer ones get an array of their own. @unit bytes */
 const SLAB_VALUE_MAX = 4096;
 const SLAB_BYTES = 65536;
+/** The first slab is small: most of what a store is opened for is over soon, or needs many. */
+const FIRST_SLAB_BYTES = 4096;
 /** Keys of each of two generations whose rows, as read, are kept in memory. */
 const CACHED_KEYS = 4096;
 /** Longer values are not kept. @unit bytes */
@@ -186,7 +188,7 @@ export class KeyspaceState implements Keyspace {
   private epoch = 0;
   private nextCounter = 1;
   private storedCounter = 1;
-  private slab = new Uint8Array(SLAB_BYTES);
+  private slab = new Uint8Array(FIRST_SLAB_BYTES);
   private slabUsed = 0;
   private row = new Uint8Array(256);
   /** What the store was found to hold, two generations of it; never of keys in `items`. */
@@ -780,7 +782,7 @@ export class KeyspaceState implements Keyspace {
     if (length > SLAB_VALUE_MAX) {
       return { bytes: from.slice(start, end), start: 0, end: length, gone: false };
     }
-    if (this.slabUsed + length > SLAB_BYTES) {
+    if (this.slabUsed + length > this.slab.length) {
       this.slab = new Uint8Array(SLAB_BYTES);
       this.slabUsed = 0;
     }

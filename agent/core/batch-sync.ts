@@ -120,7 +120,7 @@ export class BatchSource {
   private until = 0;
   private image: Uint8Array | undefined;
   private doneSent = false;
-  private readonly sink: ByteSink = makeSink(64 * 1024);
+  private readonly sink: ByteSink = makeSink(256);
 
   constructor(
     private readonly config: AgentConfig,

@@ -65,7 +65,7 @@ const OUT_BYTES = 64 * 1024;
 
 export class LocalPort {
   private readonly clients = new Map<number, LocalClient>();
-  private readonly sink: ByteSink = makeSink(OUT_BYTES);
+  private readonly sink: ByteSink = makeSink(4096);
   private watermark = 0;
   private parked = false;
   private nowMs = 0;

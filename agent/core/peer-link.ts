@@ -95,6 +95,9 @@ interface PeerConnection {
   openedMs: number;
 }
 
+/** A frame on its way into `ports.send`, which takes what it needs of it at once. */
+const frame = new Uint8Array(FRAME_BYTES_MAX);
+
 export class PeerLink {
   private current: PeerConnection | undefined;
   private readonly greeting: PeerConnection[] = [];
@@ -109,7 +112,6 @@ export class PeerLink {
   private parks = 0;
   private refusedText = "";
   private readonly said = new Said();
-  private readonly frame = new Uint8Array(FRAME_BYTES_MAX);
 
   constructor(
     private readonly config: AgentConfig,
@@ -382,7 +384,7 @@ export class PeerLink {
 
   /** Sends bytes in as many frames as they need. */
   sendBytes(type: number, epoch: number, bytes: Uint8Array): void {
-    const { current, frame } = this;
+    const { current } = this;
     if (current === undefined) return;
     let at = 0;
     do {
@@ -402,7 +404,7 @@ export class PeerLink {
   }
 
   sendConfirm(epoch: number, index: number): void {
-    const { current, frame } = this;
+    const { current } = this;
     if (current === undefined) return;
     writeHeader(frame, 0, FRAME_CONFIRM, 0, 6, epoch);
     writeU48(frame, HEADER_BYTES, index);

@@ -26,6 +26,8 @@ import type { ByteSink } from "../../protocol/resp.js";
 import type { AgentLimits } from "./limits.js";
 
 const OUT_BYTES = 64 * 1024;
+/** Buffers begin small and grow: many agents that live for a moment are the simulator's daily bread. */
+const BEGIN_BYTES = 4096;
 /** A buffer that grew beyond this is given back once it is empty. @unit bytes */
 const SPARE_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -69,15 +71,15 @@ export class ReleaseQueue {
   replyWindow: number;
   private seq = 0;
 
-  private readonly out: ByteSink = makeSink(OUT_BYTES);
+  private readonly out: ByteSink = makeSink(BEGIN_BYTES);
   private readonly send: (bytes: Uint8Array, start: number, end: number) => void;
 
   /** Ready frames of the queue, first to last; `gone` bytes before buffer[0] were released or moved away. */
-  private buffer: Uint8Array = new Uint8Array(OUT_BYTES);
+  private buffer: Uint8Array = new Uint8Array(BEGIN_BYTES);
   private bufferHead = 0;
   private bufferTail = 0;
-  private needs = new Float64Array(1024);
-  private lengths = new Int32Array(1024);
+  private needs = new Float64Array(64);
+  private lengths = new Int32Array(64);
   private first = 0;
   private count = 0;
   private lastNeed = 0;

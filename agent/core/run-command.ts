@@ -31,14 +31,14 @@ export const RAN_UNKNOWN = 3;
 const SINK_BYTES_KEPT = 4 * 1024 * 1024;
 
 export class CommandRunner {
-  reply: ByteSink = makeSink(16 * 1024);
+  reply: ByteSink = makeSink(1024);
   /** Log index the reply needs. */
   need = 0;
   job: Job | undefined;
   /** The job's reply depends on the log as it is when it ends. */
   why = "";
 
-  private readonly effects: ByteSink = makeSink(16 * 1024);
+  private readonly effects: ByteSink = makeSink(1024);
   private readonly ops: ByteSink = makeSink(256);
   private readonly parts: EntryParts;
   private readonly view: EntryView = makeEntryView();

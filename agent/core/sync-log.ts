@@ -109,7 +109,7 @@ export class SyncLog {
 
   private readonly store: Store;
   private readonly limits: AgentLimits;
-  private readonly chunk: ByteSink = makeSink(CHUNK_BYTES_KEPT);
+  private readonly chunk: ByteSink = makeSink(4096);
   private chunkFirstIndex = 0;
   private chunkEntries = 0;
   private chunkOfEpoch = 0;

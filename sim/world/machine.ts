@@ -43,13 +43,16 @@ export class Machine {
   slowness = 1;
   /** Ends of connections by handle; a handle is free again after onClosed. */
   readonly ends: (End | undefined)[] = [];
-  /** Ends with output of this turn. */
+  /** Ends with output of this turn: the first `dirtyCount`. An array that is emptied gives its memory back, and asks for it again. */
   readonly dirtyEnds: End[] = [];
+  dirtyCount = 0;
   /** Directions whose next segment waits for this machine's power. */
   readonly waitingForPower: End[] = [];
   turns = 0;
 
+  /** What waits for the next turn: the first `waiting`. */
   private inbox: (() => void)[] = [];
+  private waiting = 0;
   private spare: (() => void)[] = [];
   private runScheduled = false;
   private busyUntil = 0;
@@ -164,7 +167,7 @@ export class Machine {
   /** Hands an event to the process of now, in its next turn. */
   post(event: () => void): void {
     if (!this.alive) return;
-    this.inbox.push(event);
+    this.inbox[this.waiting++] = event;
     if (!this.runScheduled) this.schedule();
   }
 
@@ -177,8 +180,8 @@ export class Machine {
   }
 
   private forget(): void {
-    this.inbox.length = 0;
-    this.dirtyEnds.length = 0;
+    this.waiting = 0;
+    this.dirtyCount = 0;
     this.incarnation++;
     this.runScheduled = false;
     this.runPlanned = -1;
@@ -193,7 +196,7 @@ export class Machine {
   private schedule(): void {
     if (this.state !== "up") return;
     const { world } = this;
-    if (this.inbox.length > 0) {
+    if (this.waiting > 0) {
       this.runScheduled = true;
       this.runPlanned = Math.max(world.now, this.busyUntil);
       world.at(this.runPlanned, this.onRun);
@@ -234,11 +237,13 @@ export class Machine {
     this.runScheduled = true;
     this.runPlanned = -1;
     const events = this.inbox;
+    const count = this.waiting;
     this.inbox = this.spare;
+    this.waiting = 0;
     const incarnation = this.incarnation;
     let handed = 0;
     try {
-      for (let i = 0; i < events.length; i++) {
+      for (let i = 0; i < count; i++) {
         events[i]!();
         handed++;
         if (incarnation !== this.incarnation) break;
@@ -249,7 +254,6 @@ export class Machine {
     } catch (error) {
       this.onThrow(this, error);
     }
-    events.length = 0;
     this.spare = events;
     if (incarnation !== this.incarnation) return;
     this.runScheduled = false;
