@@ -510,6 +510,21 @@ export const MUTATIONS: readonly Mutation[] = [
     counts: ["progress"],
   },
   {
+    name: "a standby that is a little slow is taken out",
+    rule: "failed: solo(primary) when confirms have been waited for longer than stallMs",
+    edits: [
+      {
+        file: "firmware/core/fault-monitor.ts",
+        find: "said.oldestUnconfirmedMs > (said.peerUp ? t.stallMs : t.stallPeerDownMs)",
+        replace: "said.oldestUnconfirmedMs > 15",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+    only: ["burst"],
+    // No data is lost by a change of roles, so no promise of safety can show it.
+    counts: ["no-needless-failover"],
+  },
+  {
     name: "the dirty set is forgotten at an adoption",
     rule: "13: until the first confirm of an epoch or restart every key is dirty",
     edits: [

@@ -98,7 +98,7 @@ const WEIGHT: Partial<Record<FaultKind, number>> = {
 };
 
 /** What disturbs clients only. */
-const CALM_KINDS: FaultKind[] = ["burst", "hush", "slowReader", "clientCut"];
+export const CALM_KINDS: readonly FaultKind[] = ["burst", "hush", "slowReader", "clientCut"];
 
 export interface Options {
   kinds: FaultKind[];

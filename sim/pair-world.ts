@@ -39,6 +39,7 @@ import { SCRIPTS } from "./nemesis.js";
 import { History } from "./history.js";
 import { LinkLog } from "./link-log.js";
 import { LinkTap } from "./link-tap.js";
+import { CALM_KINDS } from "./options.js";
 import type { Options } from "./options.js";
 import { Disk } from "./world/disk.js";
 import { Flash } from "./world/flash.js";
@@ -69,6 +70,8 @@ const KEY = new Uint8Array(32).fill(7);
 interface Active {
   undo: () => void;
   over: boolean;
+  /** It disturbs clients only, and is no cause for a change of roles. */
+  calm: boolean;
 }
 
 export class PairWorld implements ClientWorld {
@@ -117,6 +120,8 @@ export class PairWorld implements ClientWorld {
   readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
   private healing = false;
+  /** What strikes now disturbs clients only. */
+  private calm = false;
   private bursts = 0;
   private readonly roleChanges = new RoleChanges();
   readonly sessionClients: SessionClient[] = [];
@@ -584,7 +589,7 @@ export class PairWorld implements ClientWorld {
     this.pastRecords.push(bytes.slice());
     const text = `${record.mode === MODE_SOLO ? "solo" : "both"}(${NAMES[record.primary]}) epoch ${record.epoch}`;
     this.world.trace.line(this.world.now, "FLASH", text);
-    if (!this.active.some((one) => !one.over)) {
+    if (!this.active.some((one) => !one.over && !one.calm)) {
       const found = this.roleChanges.changed(this.world.now, text, record.mode !== MODE_SOLO);
       if (found !== undefined) this.world.violate(found.promise, found.what);
     }
@@ -628,9 +633,11 @@ export class PairWorld implements ClientWorld {
 
   strike(fault: Fault): void {
     if (this.healing) return;
+    this.calm = CALM_KINDS.includes(fault.kind);
     const done = this.inflict(fault);
+    if (done && !this.calm) this.roleChanges.disturbed(this.world.now);
+    this.calm = false;
     if (done) {
-      this.roleChanges.disturbed(this.world.now);
       this.world.countFault(fault.kind);
       this.world.trace.line(this.world.now, "FAULT", describeFault(fault));
     }
@@ -652,7 +659,7 @@ export class PairWorld implements ClientWorld {
   }
 
   lasting(forMs: number, undo: () => void): void {
-    const active: Active = { undo, over: false };
+    const active: Active = { undo, over: false, calm: this.calm };
     this.active.push(active);
     this.world.after(forMs, () => this.end(active));
   }
@@ -661,7 +668,7 @@ export class PairWorld implements ClientWorld {
     if (active.over) return;
     active.over = true;
     active.undo();
-    this.roleChanges.disturbed(this.world.now);
+    if (!active.calm) this.roleChanges.disturbed(this.world.now);
   }
 
   private inflict(fault: Fault): boolean {
