@@ -125,7 +125,7 @@ class Asker implements Connected {
       this.end!.flush();
       this.waiting.push(words.join(" "));
     }
-    this.pair.machine.dirtyEnds.length = 0;
+    this.pair.machine.dirtyCount = 0;
   }
 
   onOpen(): void {
