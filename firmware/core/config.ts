@@ -1,4 +1,5 @@
 /** What the controller's core is told once, at its making. Plain data; a home fills it from its own file. */
+import type { FencingConfig } from "./fencing.js";
 import type { Balancing } from "./target-server.js";
 import type { Limits } from "./limits.js";
 import type { SerialForm } from "../../protocol/serial.js";
@@ -71,6 +72,8 @@ export interface CoreConfig {
   seed: Uint8Array;
   timings: Timings;
   limits: Limits;
+  /** Undefined or missing: no server has a fencing line. */
+  fencing?: FencingConfig | undefined;
 }
 
 export const DEFAULT_ID_MAX = 0xfff00000;

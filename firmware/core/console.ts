@@ -6,7 +6,8 @@
 import type { Deadlines } from "./deadlines.js";
 import { DEADLINE_NAMES, REPEAT } from "./deadlines.js";
 import { explainPair, serverText, whyText } from "./explain.js";
-import { WITH_FULL_CONSOLE, WITH_STATUS_JSON } from "./features.js";
+import { WITH_FENCING, WITH_FULL_CONSOLE, WITH_STATUS_JSON } from "./features.js";
+import type { Fencing } from "./fencing.js";
 import { CONSOLE_COLUMNS, CONSOLE_LINES_MAX } from "./limits.js";
 import { loadPermille } from "./load.js";
 import { confirmedOf, whyChanged } from "./operator.js";
@@ -33,6 +34,7 @@ export interface ConsoleHost {
   force(server: ServerIndex, now: number): Order;
   carryOut(confirmed: Confirmed, now: number): void;
   newPair(identity: Uint8Array, now: number): string;
+  fencing: Fencing;
   setTrace(on: boolean): void;
 }
 
@@ -40,7 +42,9 @@ function helpLines(): string[] {
   if (!WITH_FULL_CONSOLE) {
     return [
       "help, status, servers, events [COUNT], switchover, force ID, newPair IDENTITY,",
-      "trace on|off, memory, reboot. What they mean: docs/BOARDS.md",
+      WITH_FENCING
+        ? "fence [ID [release]], trace on|off, memory, reboot. See docs/BOARDS.md"
+        : "trace on|off, memory, reboot. What they mean: docs/BOARDS.md",
     ];
   }
   return [
@@ -52,6 +56,7 @@ function helpLines(): string[] {
     "switchover          drain, then make the standby primary; loses nothing",
     "force ID            make ID primary although it may lack writes; asks twice",
     "newPair IDENTITY    found a new pair on one blank disk",
+    "fence [ID [release]] the fencing lines; switch a failed server off; asks twice",
     "config              what this controller was told at its making",
     "trace on|off        put more into the black box",
     "memory              what the tables hold and may hold",
@@ -231,6 +236,25 @@ function newPair(host: ConsoleHost, words: string[], now: number): string[] {
   return [why === "" ? "founding a new pair" : "refused: " + why];
 }
 
+function fence(host: ConsoleHost, words: string[], now: number): string[] {
+  const fencing = host.fencing;
+  if (words.length < 2) {
+    const lines: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      const server: ServerIndex = i === 0 ? 0 : 1;
+      const text = fencing.text(server, now);
+      if (text !== "") lines.push(idOf(host.pair, server) + ": " + text);
+    }
+    return lines.length === 0 ? ["this controller has no fencing lines"] : lines;
+  }
+  const called = serverCalled(host, words);
+  if (called < 0)
+    return ["fence which server? " + idOf(host.pair, 0) + ", or " + idOf(host.pair, 1)];
+  const server: ServerIndex = called === 0 ? 0 : 1;
+  if (words.length > 2 && words[2] !== "release") return ["fence ID, or fence ID release"];
+  return words.length > 2 ? [fencing.release(server, now)] : fencing.order(server, now);
+}
+
 function config(host: ConsoleHost): string[] {
   const c = host.pair.config;
   const t = c.timings;
@@ -309,6 +333,8 @@ function answer(host: ConsoleHost, words: string[], now: number): string[] {
     case "newPair":
     case "newpair":
       return newPair(host, words, now);
+    case "fence":
+      return fence(host, words, now);
     case "config":
       return WITH_FULL_CONSOLE ? config(host) : ["as board-configs/ had it when this was built"];
     case "trace":

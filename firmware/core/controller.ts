@@ -53,6 +53,7 @@ import {
   nextJudgement,
   pathsText,
 } from "./fault-monitor.js";
+import { fencingOf } from "./fencing.js";
 import type { Forwarder } from "./forward.js";
 import {
   HEARD_ALIVE,
@@ -280,6 +281,8 @@ export function createController(
   const lines = pathsOf(config, ports, function (server, bytes, now): void {
     lineHeartbeat(server, bytes, now);
   });
+
+  const fencing = fencingOf(pair, ports, deadlines, note);
 
   /** Polls a server on its serial line, and tells it there what its network keeps from it. */
   function pollLine(view: ServerView, now: number): void {
@@ -514,6 +517,13 @@ export function createController(
     note(LEVEL_WARN, "record", recordText(pair, record!) + ": " + writingBecause, now);
     tellServer(0, now);
     tellServer(1, now);
+    if (
+      old !== undefined &&
+      old.primary !== record!.primary &&
+      (writingEvent === "failover" || writingEvent === "takenBack")
+    ) {
+      fencing.failedOver(old.primary, now);
+    }
     for (let i = 0; i < 2; i++) {
       // A server that hangs gets a new connection when it wakes, with nothing of the old epoch in it.
       const view = pair.servers[i];
@@ -945,6 +955,7 @@ export function createController(
     judgeLineNow(pair.servers[0], now);
     judgeLineNow(pair.servers[1], now);
     judgeOutage(now);
+    fencing.tick(now);
     if (deadlines.due(POWER_ON, now)) {
       // Set anew by the rule that still waits, if one does.
       deadlines.clear(POWER_ON);
@@ -1066,6 +1077,7 @@ export function createController(
       lastAlarm: lastAlarm,
       traceCount: trace.count(),
       serial: [lineStatus(0), lineStatus(1)],
+      fences: [fencing.text(0, now), fencing.text(1, now)],
     });
   }
 
@@ -1080,6 +1092,7 @@ export function createController(
     force: force,
     carryOut: carryOutForce,
     newPair: newPair,
+    fencing: fencing,
     setTrace: function (on: boolean): void {
       traceOn = on;
     },

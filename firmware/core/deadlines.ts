@@ -22,6 +22,8 @@ export const REPEAT = 6;
 export const ORDER = 7;
 /** When to poll both servers on their serial lines next. */
 export const SERIAL_POLL = 8;
+/** When to fire a fence, or to look at the input of one that is on. */
+export const FENCE = 9;
 
 export const DEADLINE_NAMES = [
   "poll",
@@ -33,6 +35,7 @@ export const DEADLINE_NAMES = [
   "repeat",
   "order",
   "serial poll",
+  "fence",
 ];
 
 export interface Deadlines {

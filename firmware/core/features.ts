@@ -9,6 +9,8 @@ export const WITH_REDIS_PORT: boolean = true;
 export const WITH_NATIVE_PORT: boolean = true;
 /** Polls and records on serial lines to the servers. */
 export const WITH_SERIAL_LINES: boolean = true;
+/** Outputs that switch a failed server off. */
+export const WITH_FENCING: boolean = true;
 /** `status json`. Not on a board: its bundle has short names for all fields, which nobody could read. */
 export const WITH_STATUS_JSON: boolean = true;
 /** The console's longer answers: `explain`, `config`, and what each command means. */

@@ -26,6 +26,10 @@ export interface ControllerPorts {
   serial?: (server: ServerIndex, bytes: Uint8Array) => boolean;
   /** Needed where there are serial lines; native on Espruino. */
   crc32?: Crc32;
+  /** Switches a server's fencing line on (the server goes off) or off; missing where no server has one. */
+  fence?: (server: ServerIndex, on: boolean) => void;
+  /** Whether the input beside that line says that the server runs. */
+  powered?: (server: ServerIndex) => boolean;
   /** Puts the record in flash; onPersisted or onPersistFailed follows. One at a time. */
   persist(record: Uint8Array): void;
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;

@@ -464,6 +464,12 @@ export class FakePair {
   onPersist: (begun: RoleRecord) => void = () => {};
   /** A line that takes no more bytes. */
   lineFull = [false, false];
+  /** Fencing lines: what each output was told, whether it is wired to anything, and whether the input says that the server runs. */
+  fenceLog: string[] = [];
+  fenceWired = [true, true];
+  powered = [true, true];
+  /** Time the supply takes to fall. */
+  fenceMs = 15;
   notes: Note[] = [];
   resets: string[] = [];
   config: CoreConfig;
@@ -513,6 +519,26 @@ export class FakePair {
     return this;
   }
 
+  /** Lays fencing lines to both servers. */
+  withFences(policy: "failover" | "operator", offMs = 2000): this {
+    this.config.fencing = { policy, lines: [true, true], offMs, readBackMs: 100 };
+    return this;
+  }
+
+  private setFence(server: ServerIndex, on: boolean): void {
+    this.fenceLog.push(`${this.servers[server].id} ${on ? "on" : "off"}`);
+    if (!this.fenceWired[server]) return;
+    if (on) {
+      this.later(this.fenceMs, () => {
+        this.powered[server] = false;
+        this.servers[server].powerOff();
+      });
+    } else if (!this.powered[server]) {
+      this.powered[server] = true;
+      this.servers[server].start();
+    }
+  }
+
   /** Presets one server, at both ends. */
   preset(index: ServerIndex): void {
     this.servers[index].preset = true;
@@ -559,6 +585,8 @@ export class FakePair {
         return true;
       },
       crc32,
+      fence: (server, on) => this.setFence(server, on),
+      powered: (server) => this.powered[server]!,
       persist: (bytes) => {
         const copy = bytes.slice();
         if (this.pendingWrite !== undefined) throw new Error("two writes at once");
@@ -753,6 +781,14 @@ export class FakePair {
   /** The same with a serial cable to each server. */
   static wired(primary: ServerIndex = 0, mode: "both" | "solo" = "both"): FakePair {
     return FakePair.started(FakePair.intact(record(5, primary, mode)).withLines(), false);
+  }
+
+  /** The same with a fencing line to each server. */
+  static fenced(policy: "failover" | "operator", mode: "both" | "solo" = "both"): FakePair {
+    const pair = FakePair.intact(record(5, 0, mode)).withFences(policy);
+    const started = FakePair.started(pair, false);
+    started.fenceLog = [];
+    return started;
   }
 
   private static started(pair: FakePair, forwards: boolean): FakePair {
