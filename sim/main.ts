@@ -21,6 +21,7 @@ import { runSeed } from "./run.js";
 import { playScenario } from "./scenario.js";
 import { shrink } from "./shrink.js";
 import type * as Worker from "./worker.js";
+import { READS_AN_HOUR, soak } from "./soak.js";
 import { runSlices, sumSlices } from "./slices.js";
 import { drawTimeline } from "./timeline.js";
 import { Totals } from "./totals.js";
@@ -31,6 +32,7 @@ const HELP = `npm run sim -- [options]
   --minutes N        seeds for so long
   --workers N        threads (2)
   --engine core|bundle  what the controller is: its core, or the very bundle of a board on a virtual board (core)
+  --soak HOURS       one board switched on for so many virtual hours, under load and faults: does its firmware leak?
   --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
   --only KIND,...    every world has these faults and no others
   --coverage         prints how often each transition and each rule was reached
@@ -45,6 +47,8 @@ const HELP = `npm run sim -- [options]
   --uncaught         the same for the list of those that nothing has shown yet
   --mutation NAME    runs with this rule broken`;
 
+/** Memory may grow by so much after the first hour. */
+const LEAK_PERCENT = 2;
 const TRACE_LINES = 120;
 /** So many failures are enough to look at. */
 const FAILURES_MAX = 20;
@@ -57,6 +61,7 @@ const { values } = parseArgs({
     minutes: { type: "string" },
     workers: { type: "string", default: "2" },
     engine: { type: "string", default: "core" },
+    soak: { type: "string" },
     swarm: { type: "boolean", default: false },
     only: { type: "string" },
     coverage: { type: "boolean", default: false },
@@ -82,7 +87,7 @@ const only = (values.only?.split(",") ?? namedMutation()?.only)?.map((kind) => {
 });
 if (values.engine !== "core" && values.engine !== "bundle")
   throw new Error(`--engine is core or bundle, not ${values.engine}`);
-const isBundle = values.engine === "bundle";
+const isBundle = values.engine === "bundle" || values.soak !== undefined;
 if (isBundle && values.mutation !== undefined)
   throw new Error(
     "rules are broken in the cores' sources, not in a bundle: leave --engine bundle out",
@@ -253,11 +258,29 @@ async function slices(directory: string): Promise<number> {
   return sound ? 0 : 1;
 }
 
+function soakFor(hours: number): number {
+  const result = soak(seed, hours, loadFirmware(ROOT), (line) => console.log(line));
+  const { memory } = result;
+  const first = memory[Math.min(READS_AN_HOUR, memory.length >> 1) - 1];
+  const last = memory[memory.length - 1];
+  if (first === undefined || last === undefined || result.resets > 0 || result.violation !== "") {
+    console.log(`no answer: ${result.resets} resets; ${result.violation}`);
+    return 1;
+  }
+  const more = (100 * (last - first)) / first;
+  console.log(
+    `memory in use: ${first} bytes after the first hour (or half of less), ${last} at the end (${more.toFixed(2)} %); ` +
+      `${result.writes} writes, ${result.reads} reads, ${result.faults} faults`,
+  );
+  return more <= LEAK_PERCENT ? 0 : 1;
+}
+
 if (isBundle) buildFirmware(ROOT);
 if (values.help) console.log(HELP);
 else if (values.scenario !== undefined) {
   process.stdout.write(playScenario(readFileSync(values.scenario, "utf8")).text);
-} else if (values.sum !== undefined) console.log(sumSlices(values.sum));
+} else if (values.soak !== undefined) process.exitCode = soakFor(Number(values.soak));
+else if (values.sum !== undefined) console.log(sumSlices(values.sum));
 else if (values.slices !== undefined) process.exitCode = await slices(values.slices);
 else if (values.mutations || values.uncaught) process.exitCode = await table();
 else if (values.seed !== undefined && values.runs === undefined && values.minutes === undefined) {
