@@ -7,6 +7,8 @@
 const TURN_MS = 50;
 /** The kernel's uptime is told in hundredths of a second. @unit ms */
 const STEP_MS = 25;
+/** Smaller steps than a turn are looked for as often as this. @unit ms */
+const CHECK_MS = 5000;
 
 /**
  * @param wall time of day @param uptime a clock without steps, which may be coarse
@@ -18,20 +20,23 @@ export function steadyClock(wall: () => number, uptime: () => number): () => num
   let anchorMs = 0;
   let lastWall = anchorWall;
   let last = 0;
+  let checkedWall = anchorWall;
 
   function check(at: number): void {
+    checkedWall = at;
     const up = uptime();
     const steady = anchorMs + up - anchorUptime;
     const told = anchorMs + at - anchorWall;
     if (told - steady < STEP_MS && steady - told < STEP_MS) return;
-    anchorMs = steady > last ? steady : last;
+    // Where it was ahead it stands still until it is not.
+    anchorMs = steady;
     anchorWall = at;
     anchorUptime = up;
   }
 
   return () => {
     const at = wall();
-    if (at < lastWall || at - lastWall > TURN_MS) check(at);
+    if (at < lastWall || at - lastWall > TURN_MS || at - checkedWall > CHECK_MS) check(at);
     lastWall = at;
     const ms = anchorMs + at - anchorWall;
     if (ms > last) last = ms;

@@ -53,7 +53,7 @@ const STARTS = [
   /^[^/]+\.(ts|js|mjs)$/,
   /^test\/.+\.test\.ts$/,
   // Programs that a test runs on an engine.
-  /^test\/engine\/.+\.espruino\.ts$/,
+  /^test\/.+\.(espruino|iotjs)\.ts$/,
 ];
 
 /** Names that say nothing, and what to write instead. */
