@@ -13,13 +13,12 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { classOf, resolveCommand } from "../protocol/command-class.js";
 import { CLASS_WRITE, FLAG_TXN } from "../protocol/frame.js";
 import { formatHex } from "../protocol/record.js";
 import { isReplyError } from "../protocol/resp-reply.js";
 import type { ReplyValue } from "../protocol/resp-reply.js";
-import { makeSink, writeArray, writeBulk } from "../protocol/resp.js";
-import type { ByteSink } from "../protocol/resp.js";
+import { encodeCommands } from "./command-bytes.js";
+import type { Argument } from "./command-bytes.js";
 import { ClientCore } from "./core.js";
 import type { Action, Outcome } from "./core.js";
 import {
@@ -33,8 +32,7 @@ import { checkLimits, DEFAULT_LIMITS } from "./limits.js";
 import type { ClientLimits } from "./limits.js";
 import { SessionNumbers } from "./session.js";
 
-/** Text is sent as UTF-8, a number in decimal. */
-export type Argument = string | number | Uint8Array;
+export type { Argument };
 
 export interface ClientOptions {
   host: string;
@@ -338,31 +336,4 @@ function settle(waiter: Waiter, outcome: Outcome): void {
       waiter.reject(new NoAnswerError(outcome.reason));
       break;
   }
-}
-
-function bytesOf(argument: Argument): Uint8Array {
-  return typeof argument === "string" || typeof argument === "number"
-    ? Buffer.from(String(argument))
-    : argument;
-}
-
-/** Commands one after the other as RESP arrays, and the class of the first. */
-function encodeCommands(commands: Argument[][]): { payload: Uint8Array; commandClass: number } {
-  const sink: ByteSink = makeSink(128);
-  let commandClass = CLASS_WRITE;
-  if (commands.length === 0) throw new RangeError("no command");
-  for (const [index, args] of commands.entries()) {
-    if (args.length === 0) throw new RangeError("a command without a name");
-    writeArray(sink, args.length);
-    const starts: number[] = [];
-    const ends: number[] = [];
-    for (const argument of args) {
-      const bytes = bytesOf(argument);
-      writeBulk(sink, bytes, 0, bytes.length);
-      starts.push(sink.length - 2 - bytes.length);
-      ends.push(sink.length - 2);
-    }
-    if (index === 0) commandClass = classOf(resolveCommand(sink.bytes, args.length, starts, ends));
-  }
-  return { payload: sink.bytes.slice(0, sink.length), commandClass };
 }

@@ -3,6 +3,8 @@ declare module "dyad:board" {
   import type { Timings } from "./core/config.js";
   import type { Limits } from "./core/limits.js";
   import type { BoardNetwork } from "../hal/espruino/engine.js";
+  import type { SerialForm } from "../protocol/serial.js";
+  import type { BoardLine } from "./chip-loop.js";
 
   export interface Board {
     readonly network: BoardNetwork;
@@ -11,7 +13,17 @@ declare module "dyad:board" {
     readonly consoleDevice: string;
     /** Its speed; 0: no UART, it takes what it is given. @unit bits a second */
     readonly consoleBaud: number;
-    readonly servers: { id: string; host: string; udpPort: number; preset: boolean }[];
+    readonly servers: {
+      id: string;
+      host: string;
+      udpPort: number;
+      preset: boolean;
+      /** Form of the packets on its serial line; missing without one, as `line` is. */
+      serial?: SerialForm;
+      line?: BoardLine;
+    }[];
+    /** The UART of a client that speaks frames; undefined without one. */
+    readonly clientLine: BoardLine | undefined;
     readonly key: number[];
     readonly clientKey: number[] | undefined;
     readonly clientPassword: string | undefined;

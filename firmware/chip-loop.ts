@@ -8,18 +8,40 @@
  * Unlike the loop on Node nothing is gathered (the engine does that) and nothing is deferred: one event of a
  * board is at most one chunk. The watchdog is kicked by a tick that has come back, and by nothing else.
  */
-import type { DatagramSocket, Flash, Hardware, Turns, Watchdog } from "../hal/hal.js";
+import type {
+  DatagramSocket,
+  Flash,
+  Hardware,
+  Serial,
+  SerialOptions,
+  Turns,
+  Watchdog,
+} from "../hal/hal.js";
 import type { ServerIndex } from "../protocol/record.js";
+import type { Crc32 } from "../protocol/serial.js";
 import { createChipConnections } from "./chip-connections.js";
 import type { ChipConnections } from "./chip-connections.js";
 import type { ControllerCore } from "./core/core.js";
 import type { ControllerPorts } from "./core/ports.js";
 
+/** A serial line as a board's configuration has it. */
+export interface BoardLine {
+  device: string;
+  baud: number;
+  tx?: string;
+  rx?: string;
+  path?: string;
+}
+
 export interface ChipLoopOptions {
   hardware: Hardware;
   flash: Flash;
   watchdog: Watchdog;
-  servers: { host: string; udpPort: number }[];
+  servers: { host: string; udpPort: number; line?: BoardLine }[];
+  /** Missing in a build without serial lines. */
+  openSerial?: ((options: SerialOptions) => Serial) | undefined;
+  /** Needed where there are serial lines. */
+  crc32?: Crc32 | undefined;
   /** Bytes of one connection kept while the core does not take them. */
   readBytes: number;
   createCore(ports: ControllerPorts): ControllerCore;
@@ -38,6 +60,7 @@ export interface ChipLoop {
 export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   const hardware = options.hardware;
   const datagrams: DatagramSocket[] = [];
+  const lines: (Serial | undefined)[] = [];
   let stopped = false;
   let tickWanted = false;
   let core: ControllerCore | undefined = undefined;
@@ -101,6 +124,11 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
         control();
       });
     },
+    serial: (server, bytes) => {
+      const line = lines[server];
+      return line !== undefined && line.write(bytes);
+    },
+    crc32: options.crc32,
     hmac: hardware.hmac,
     note: (level, event, details) => {
       const text = details === undefined ? "" : (details as { text: string }).text;
@@ -132,11 +160,32 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
     );
   }
 
+  function openLine(server: ServerIndex): Serial | undefined {
+    const place = options.servers[server]!.line;
+    if (place === undefined || options.openSerial === undefined) return undefined;
+    const line: Serial = options.openSerial({
+      device: place.device,
+      baud: place.baud,
+      tx: place.tx,
+      rx: place.rx,
+      path: place.path,
+      onReadable: (count) => {
+        if (stopped) return;
+        core!.onSerial(server, line.read()!, 0, count, turns.now());
+        control();
+      },
+      onError: () => undefined,
+    });
+    return line;
+  }
+
   return {
     connections: connections,
     start: () => {
       listen(0);
       listen(1);
+      lines.push(openLine(0));
+      lines.push(openLine(1));
       core!.start(options.flash.content, turns.now());
       control();
     },

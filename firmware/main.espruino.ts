@@ -10,16 +10,21 @@ import type { EngineMemory, EngineSerial, EngineUtilities } from "../hal/espruin
 import { openConsole } from "../hal/espruino/console.js";
 import { openFlash } from "../hal/espruino/flash.js";
 import { espruinoHardware } from "../hal/espruino/hardware.js";
+import { openSerial } from "../hal/espruino/serial.js";
 import { listenTcp } from "../hal/espruino/tcp.js";
 import { mendTypedArraySlice } from "../hal/espruino/typed-array-slice.js";
 import { startWatchdog } from "../hal/espruino/watchdog.js";
 import type { Console, Listener } from "../hal/hal.js";
 import { RECORD_BYTES } from "../protocol/record.js";
+import type { Crc32 } from "../protocol/serial.js";
 import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
 import type { ConnectionKind } from "./core/core.js";
+import { WITH_CLIENT_LINE, WITH_SERIAL_LINES } from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
+import { createLineClient, withLineClient } from "./line-client.js";
+import type { LineClient } from "./line-client.js";
 
 declare const E: EngineUtilities;
 declare const global: { [name: string]: unknown };
@@ -65,11 +70,26 @@ mendTypedArraySlice();
 // Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
 const watchdog = startWatchdog(board.watchdogSeconds);
 const flash = openFlash(board.journalSlots, RECORD_BYTES);
+const crc32: Crc32 = (bytes, start, end) => E.CRC32(bytes.subarray(start, end)) >>> 0;
+const lineClient: LineClient | undefined =
+  WITH_CLIENT_LINE && board.clientLine !== undefined
+    ? createLineClient({
+        line: board.clientLine,
+        openSerial: openSerial,
+        crc32: crc32,
+        onClient: (pending) => loop.connections.adopt("line", pending),
+        onError: () => undefined,
+        later: (call) => setTimeout(call, 0),
+      })
+    : undefined;
+const hardware = espruinoHardware(board.udpPort);
 const loop: ChipLoop = createChipLoop({
-  hardware: espruinoHardware(board.udpPort),
+  hardware: lineClient === undefined ? hardware : withLineClient(hardware, lineClient),
   flash: flash,
   watchdog: watchdog,
   servers: board.servers,
+  openSerial: WITH_SERIAL_LINES ? openSerial : undefined,
+  crc32: crc32,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
     createController(
@@ -147,6 +167,7 @@ function begin(): void {
   listen("server", board.linkPort, board.linkSlots);
   listen("redis", board.redisPort, board.redisSlots);
   listen("native", board.nativePort, board.nativeSlots);
+  if (lineClient !== undefined) lineClient.start();
   say("the network is up: listening");
 }
 

@@ -22,6 +22,8 @@ import { openLog } from "../hal/node/log.js";
 import { openSerial } from "../hal/node/serial.js";
 import { listenTcp } from "../hal/node/tcp.js";
 import { FORM_BINARY, FORM_TEXT } from "../protocol/serial.js";
+import type { Crc32 } from "../protocol/serial.js";
+import { createLineClient, withLineClient } from "./line-client.js";
 import { createController } from "./core/controller.js";
 import type { ServerConfig } from "./core/config.js";
 import type { ConnectionKind } from "./core/core.js";
@@ -100,12 +102,26 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   }
 
   let said = "";
+  const crc: Crc32 = (bytes, start, end) => crc32(bytes.subarray(start, end));
+  const place = settings.clientLine;
+  const lineClient =
+    place === undefined
+      ? undefined
+      : createLineClient({
+          line: { device: place.path, baud: place.baud },
+          openSerial,
+          crc32: crc,
+          onClient: (pending) => loop.accept("line", pending),
+          onError: (reason) => log.note("warn", "client-line", { reason }),
+          later: (call) => setImmediate(call),
+        });
   const loop: Loop = createLoop({
-    hardware: nodeHardware(),
+    hardware:
+      lineClient === undefined ? nodeHardware() : withLineClient(nodeHardware(), lineClient),
     flash,
     servers: settings.servers,
     openSerial,
-    crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
+    crc32: crc,
     createCore: (ports) =>
       createController(
         {
@@ -166,6 +182,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     redis: await listen("redis", "redisPort", settings.redisPort),
     native: await listen("native", "nativePort", settings.nativePort),
   };
+  lineClient?.start();
   const portsPath = join(dir, PORTS_FILE);
   writeFileSync(`${portsPath}.new`, `${JSON.stringify({ pid: process.pid, host, ...ports })}\n`);
   renameSync(`${portsPath}.new`, portsPath);

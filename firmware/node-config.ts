@@ -67,6 +67,13 @@ const configSchema = z.strictObject({
       }),
     )
     .length(2, "exactly two servers"),
+  /** A client on a serial line, which speaks frames without a handshake (docs/PLC.md). */
+  clientLine: z
+    .strictObject({
+      path: z.string().regex(/^\//, "the path of a device, from /"),
+      baud: z.number().int().min(1200).max(4000000).default(115200),
+    })
+    .optional(),
   /** The pair's key in hex, or a file that holds it. */
   key: hexKey.optional(),
   keyFile: z.string().min(1).optional(),
@@ -103,6 +110,7 @@ export interface ControllerSettings {
     preset: boolean;
     serial: { path: string; baud: number; form: "binary" | "text" } | undefined;
   }[];
+  clientLine: { path: string; baud: number } | undefined;
   key: Uint8Array;
   clientKey: Uint8Array | undefined;
   clientPassword: string | undefined;
@@ -259,6 +267,7 @@ export function parseConfig(raw: unknown, file: string): ControllerSettings {
       preset: server.preset === true,
       serial: server.serial,
     })),
+    clientLine: config.clientLine,
     key: new Uint8Array(Buffer.from(keyText!, "hex")),
     clientKey:
       config.clientKey === undefined

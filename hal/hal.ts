@@ -85,6 +85,11 @@ export interface SerialOptions {
   device: string;
   /** @unit bits a second */
   baud: number;
+  /** Pins, on a board whose port can be on several. */
+  tx?: string | undefined;
+  rx?: string | undefined;
+  /** The device behind the port, for a board's engine that runs on Linux. */
+  path?: string | undefined;
   /** `count` bytes can be read now. They are lost to whoever does not read them before it returns. */
   onReadable(count: number): void;
   /** The port cannot be had, or has gone; the home tries again by itself. */

@@ -22,7 +22,8 @@ import type { End, Network } from "./world/network.js";
 export const LINK_PORT = 6382;
 export const REDIS_PORT = 6380;
 export const NATIVE_PORT = 6381;
-const PORTS: Record<ConnectionKind, number> = {
+/** No client is on a serial line here. */
+const PORTS: Record<Exclude<ConnectionKind, "line">, number> = {
   server: LINK_PORT,
   redis: REDIS_PORT,
   native: NATIVE_PORT,
@@ -86,7 +87,7 @@ export class BundleController implements Controller, BoardHost {
     this.numberOf[handle] = number;
     this.ends.set(number, this.machine.ends[handle]!);
     this.hand(() => {
-      const listener = this.listeners.get(PORTS[port as ConnectionKind]);
+      const listener = this.listeners.get(PORTS[port as keyof typeof PORTS]);
       if (listener === undefined) this.abort(number);
       else this.board.connection(listener, number);
     });

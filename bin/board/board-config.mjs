@@ -72,6 +72,18 @@ const network = z.discriminatedUnion("chip", [
   z.strictObject({ chip: z.literal("host") }),
 ]);
 
+/** A cable from one of the board's UARTs: a second path for polls. */
+const serialLine = z.strictObject({
+  device: z.string().regex(/^Serial[1-6]$/, "a UART as the engine names it: Serial1 to Serial6"),
+  baud: z.number().int().min(1200).max(4000000).default(115200),
+  /** Where the engine has no pins of its own for it. */
+  tx: pin.optional(),
+  rx: pin.optional(),
+  /** The device, where the engine runs on Linux. */
+  path: z.string().regex(/^\//, "the path of a device, from /").optional(),
+  form: z.enum(["binary", "text"]).default("binary"),
+});
+
 const boardSchema = z.strictObject({
   engine: z.enum(["espruino", "iotjs"]),
   hardware: z.strictObject({
@@ -102,6 +114,7 @@ const boardSchema = z.strictObject({
         host: address,
         udpPort: port,
         preset: z.boolean().default(false),
+        serial: serialLine.optional(),
       }),
     )
     .length(2, "exactly two servers"),
@@ -117,6 +130,8 @@ const boardSchema = z.strictObject({
     redis: z.number().int().min(0).max(64),
     native: z.number().int().min(0).max(64),
   }),
+  /** A client on a UART, which speaks frames without a handshake. */
+  clientLine: serialLine.omit({ form: true }).optional(),
   key: hexKey.optional(),
   keyFile: z.string().min(1).optional(),
   clientKey: hexKey.optional(),
@@ -235,6 +250,19 @@ export function parseBoard(raw, file) {
     fail(`field "servers.1.id" is "${b.id}", as servers.0.id is: two names are needed`);
   if (a.preset && b.preset)
     fail('field "servers.1.preset" is true, as servers.0.preset is: one at most');
+  const uarts = [["hardware.consoleDevice", config.hardware.consoleDevice]];
+  for (const [field, line] of [
+    ["servers.0.serial.device", a.serial],
+    ["servers.1.serial.device", b.serial],
+    ["clientLine.device", config.clientLine],
+  ]) {
+    if (line === undefined) continue;
+    if (config.engine !== "espruino")
+      fail(`field "${field}": serial lines are for boards of the engine espruino`);
+    const taken = uarts.find(([, device]) => device === line.device);
+    if (taken !== undefined) fail(`field "${field}" is "${line.device}", as ${taken[0]} is`);
+    uarts.push([field, line.device]);
+  }
   for (const front of ["redis", "native"]) {
     if (config.ports[front] > 0 && config.slots[front] === 0) {
       fail(`field "slots.${front}" is 0: with ports.${front} ${config.ports[front]} at least 1`);
@@ -299,7 +327,12 @@ export function boardConstants(name, config) {
     consoleDevice: config.hardware.consoleDevice,
     consoleBaud: config.hardware.consoleBaud,
     network: config.network,
-    servers: config.servers,
+    servers: config.servers.map(({ serial, ...server }) => {
+      if (serial === undefined) return server;
+      const { form, ...line } = serial;
+      return { ...server, serial: form === "text" ? 1 : 0, line };
+    }),
+    clientLine: config.clientLine,
     key: bytesOf(config.key ?? ""),
     clientKey: config.clientKey === undefined ? undefined : bytesOf(config.clientKey),
     clientPassword: config.clientPassword,
@@ -317,7 +350,10 @@ export function boardConstants(name, config) {
     timings: config.timings,
     limits: {
       ...config.limits,
-      clientsMax: Math.min(config.limits.clientsMax, config.slots.redis + config.slots.native),
+      clientsMax: Math.min(
+        config.limits.clientsMax,
+        config.slots.redis + config.slots.native + (config.clientLine === undefined ? 0 : 1),
+      ),
     },
   };
 }

@@ -79,13 +79,14 @@ const TEXT_BYTES =
   "export function textBytes(text) { return new Uint8Array(E.toArrayBuffer(text)); }";
 
 /** How sources name the parts a build may leave out (firmware/core/features.ts). */
-const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+features\.js";$/gm;
+const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+(core\/)?features\.js";$/gm;
 
 /** What a board's configuration asks for, as the values of features.ts. */
 function featuresOf(config) {
   return {
     WITH_REDIS_PORT: config.ports.redis > 0,
-    WITH_NATIVE_PORT: config.ports.native > 0,
+    WITH_NATIVE_PORT: config.ports.native > 0 || config.clientLine !== undefined,
+    WITH_CLIENT_LINE: config.clientLine !== undefined,
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,
@@ -158,7 +159,7 @@ export async function bundleFor({ root, entry, constants, features, network }) {
         // A constant from another module would be known too late for what it rules out to be left out.
         name: "features",
         setup(setup) {
-          setup.onLoad({ filter: /firmware[/\\]core[/\\][^/\\]*\.ts$/ }, async ({ path }) => ({
+          setup.onLoad({ filter: /firmware[/\\](core[/\\])?[^/\\]*\.ts$/ }, async ({ path }) => ({
             contents: (await readFile(path, "utf8")).replace(FEATURE_IMPORT, ""),
             loader: "ts",
           }));

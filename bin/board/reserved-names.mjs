@@ -10,7 +10,7 @@ const ENGINE = [
   "toString", "toArrayBuffer", "toUint8Array", "CRC32", "enableWatchdog", "kickWatchdog", "reboot", "getErrorFlags",
   "memory", "usage", "total", "free", "blocksize", "on", "write", "end", "clsNow", "listen", "close", "createServer",
   "bind", "send", "address", "port", "createSocket", "read", "erase", "getFree", "compact", "SHA256", "setConsole", "setup",
-  "env", "BOARD", "exit",
+  "env", "BOARD", "exit", "tx", "rx", "path",
   // WIZnet, Wifi, SPI, pins
   "connect", "setIP", "ip", "subnet", "gateway", "mac", "sck", "miso", "mosi", "baud", "password",
   // IoT.js

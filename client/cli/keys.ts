@@ -1,9 +1,10 @@
 /** `dyad get`, `dyad set` and the rest: one Redis command each, over the controller's native port. */
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { ReplyValue } from "../../protocol/resp-reply.js";
 import { connectClient } from "../client.js";
+import { LineClient } from "../line-client.js";
 import {
   CommandError,
   DyadError,
@@ -11,6 +12,8 @@ import {
   NotDoneError,
   OutcomeUnknownError,
 } from "../errors.js";
+import { openBoardPort, parsePlace, placeText } from "./board-port.js";
+import type { PortPlace } from "./board-port.js";
 import { Failure } from "./failure.js";
 
 const EXIT_NOTHING = 1;
@@ -33,6 +36,17 @@ const KEY_COMMANDS: { name: string; args: string; about: string }[] = [
   { name: "keys", args: "<pattern>", about: "names of keys, by pattern" },
   { name: "do", args: "<words...>", about: "any command, e.g. dyad do HSET user:1 name Ann" },
 ];
+
+/** @unit bits a second */
+const LINE_BAUD = 115200;
+
+interface KeyOptions {
+  dir: string;
+  at?: Address;
+  line?: string;
+  baud: number;
+  text?: boolean;
+}
 
 interface Address {
   host: string;
@@ -76,16 +90,55 @@ export function replyText(reply: ReplyValue): string {
   return String(reply);
 }
 
-async function run(words: string[], address: Address): Promise<void> {
+/** Where a command goes, and who answered it. */
+interface Way {
+  where: string;
+  ask(words: string[]): Promise<ReplyValue>;
+}
+
+function byNetwork(address: Address): Way {
+  return {
+    where: `${address.host}:${address.port}`,
+    ask: async (words) => {
+      const client = await connectClient({ ...address, name: "dyad" });
+      const reply = await client.command(...words);
+      await client.close();
+      return reply;
+    },
+  };
+}
+
+function byLine(place: PortPlace, baud: number, text: boolean): Way {
+  return {
+    where: placeText(place),
+    ask: async (words) => {
+      const port = await openBoardPort(place, baud, {
+        onText: (bytes) => client.feed(Buffer.from(bytes, "latin1")),
+        onClosed: () => undefined,
+      });
+      const client = new LineClient(
+        { write: (bytes) => port.write(Buffer.from(bytes).toString("latin1")) },
+        { text },
+      );
+      try {
+        const reply = await client.command(...words);
+        await client.close();
+        return reply;
+      } finally {
+        port.close();
+      }
+    },
+  };
+}
+
+async function run(words: string[], way: Way): Promise<void> {
+  const { where } = way;
   try {
-    const client = await connectClient({ ...address, name: "dyad" });
-    const reply = await client.command(...words);
-    await client.close();
+    const reply = await way.ask(words);
     process.stdout.write(`${replyText(reply)}\n`);
     if (reply === null) process.exitCode = EXIT_NOTHING;
   } catch (error) {
     if (error instanceof CommandError) throw new Failure(error.message, 1);
-    const where = `${address.host}:${address.port}`;
     if (error instanceof OutcomeUnknownError) {
       throw new Failure(
         `It may have been done or not (${error.message}): look before you try again.`,
@@ -109,17 +162,25 @@ export function addKeyCommands(program: Command, dirDefault: string): void {
     program
       .command(name)
       .description(about)
-      .usage(`[--dir DIR | --at HOST:PORT] ${args}`)
+      .usage(`[--dir DIR | --at HOST:PORT | --line PORT] ${args}`)
       .argument("<words...>", args)
       .option("--dir <dir>", "directory of the pair", dirDefault)
       .option("--at <host:port>", "a controller's native port", parseAddress)
+      .option("--line <port>", "a serial line to the controller instead (its clientLine)")
+      .addOption(
+        new Option("--baud <speed>", "speed of that line").argParser(Number).default(LINE_BAUD),
+      )
+      .option("--text", "7-bit packets on that line")
       .addHelpText(
         "after",
         "\nA word that begins with a dash goes after a lone --: dyad set x -- -5",
       )
-      .action(async (words: string[], options: { dir: string; at?: Address }) => {
-        const address = options.at ?? addressOf(resolve(options.dir));
-        await run(name === "do" ? words : [name, ...words], address);
+      .action(async (words: string[], options: KeyOptions) => {
+        const way =
+          options.line === undefined
+            ? byNetwork(options.at ?? addressOf(resolve(options.dir)))
+            : byLine(parsePlace(options.line), options.baud, options.text === true);
+        await run(name === "do" ? words : [name, ...words], way);
       });
   }
 }

@@ -1,8 +1,8 @@
 /** The controller's core as a home sees it. Time is an argument: a monotonic clock in ms, a float. */
 import type { ServerIndex } from "../../protocol/record.js";
 
-/** Which listener a connection came in by. */
-export type ConnectionKind = "server" | "redis" | "native";
+/** Which way a connection came in by: a listener, or a serial line of its own (`line`: frames without a handshake). */
+export type ConnectionKind = "server" | "redis" | "native" | "line";
 
 /** What the home found in flash at boot. */
 export interface FlashState {

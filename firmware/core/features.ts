@@ -11,6 +11,8 @@ export const WITH_NATIVE_PORT: boolean = true;
 export const WITH_SERIAL_LINES: boolean = true;
 /** Outputs that switch a failed server off. */
 export const WITH_FENCING: boolean = true;
+/** A client that speaks frames on a serial line. */
+export const WITH_CLIENT_LINE: boolean = true;
 /** `status json`. Not on a board: its bundle has short names for all fields, which nobody could read. */
 export const WITH_STATUS_JSON: boolean = true;
 /** The console's longer answers: `explain`, `config`, and what each command means. */

@@ -44,7 +44,7 @@ import {
   REFUSED_PAUSE_MS,
 } from "./dispatch.js";
 import { NO_ROW, ROW_DONE } from "./in-flight.js";
-import { createNativeFront } from "./native-front.js";
+import { LINE_PAYLOAD_BYTES_MAX, createNativeFront } from "./native-front.js";
 import type { NativeHost } from "./native-front.js";
 import { createNonceSource } from "./nonce.js";
 import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
@@ -55,6 +55,9 @@ import type { ForwardCounters } from "./traffic.js";
 
 /** Slow readers and held commands are looked at this often. @unit ms */
 const LOOK_MS = 20;
+
+/** What a client's connection speaks; `line`: frames on a serial line. */
+export type ClientKind = "redis" | "native" | "line";
 
 export interface Forwarder {
   /**
@@ -85,7 +88,7 @@ export interface Forwarder {
     now: number,
   ): void;
   onReplyEpoch(server: ServerIndex, epoch: number, now: number): void;
-  clientOpen(connection: number, kind: "redis" | "native", now: number): void;
+  clientOpen(connection: number, kind: ClientKind, now: number): void;
   clientBytes(connection: number, bytes: Uint8Array, start: number, end: number, now: number): void;
   clientDrained(connection: number, now: number): void;
   clientClosed(connection: number, now: number): void;
@@ -293,11 +296,11 @@ export function createForwarder(
 
   // ---------------------------------------------------------------- clients' connections
 
-  function clientOpen(connection: number, kind: "redis" | "native", now: number): void {
+  function clientOpen(connection: number, kind: ClientKind, now: number): void {
     const localSink = traffic.localSink;
     const count = traffic.count;
     serials++;
-    const client = createClientSession(connection, serials, kind === "native", now);
+    const client = createClientSession(connection, serials, kind !== "redis", now);
     traffic.clients[connection] = client;
     if (count.clients >= config.limits.clientsMax) {
       count.clientsRefused++;
@@ -317,9 +320,14 @@ export function createForwarder(
       client.parser.authenticated = client.authenticated;
     } else if (WITH_NATIVE_PORT) {
       client.authenticated = true;
-      const front = createNativeFront(nativeHost, client);
+      const onLine = kind === "line";
+      const front = createNativeFront(nativeHost, client, onLine);
       client.front = front;
-      client.decoder = new FrameDecoder(front.onFrame, HANDSHAKE_PAYLOAD_BYTES_MAX, 64 * 1024);
+      client.decoder = new FrameDecoder(
+        front.onFrame,
+        onLine ? LINE_PAYLOAD_BYTES_MAX : HANDSHAKE_PAYLOAD_BYTES_MAX,
+        64 * 1024,
+      );
     }
   }
 

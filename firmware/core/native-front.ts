@@ -6,8 +6,12 @@
  *
  * A command is gathered before it is forwarded, so that it can be asked again; several may be half sent at
  * once, each bounded. What a client may not say is its mistake: the connection is dropped with the reason.
+ *
+ * On a serial line there is no handshake, since there is no connection: who holds the cable is the client. A command must
+ * fit one frame there, for a fragment that is lost and sent again could not be told from the next one.
  */
 import {
+  CHIP_FRAME_BYTES_MAX,
   CLASS_QUERY,
   CLASS_WRITE,
   FLAG_CLASS_MASK,
@@ -18,6 +22,7 @@ import {
   FRAME_COMMAND,
   FRAME_CONTROL,
   FRAME_CREDIT,
+  HEADER_BYTES,
   SESSION_PREFIX_BYTES,
   frameOf,
 } from "../../protocol/frame.js";
@@ -60,6 +65,9 @@ const STATE_OPEN = 2;
 
 /** The word BLOCK of an XREADGROUP with all its options stands before this argument. */
 const LOOKED_AT_ARGS = 12;
+
+/** What one packet of a serial line carries. @unit bytes */
+export const LINE_PAYLOAD_BYTES_MAX = CHIP_FRAME_BYTES_MAX - HEADER_BYTES;
 
 /** Half-sent commands of one connection. */
 const PARTS_MAX = 16;
@@ -114,8 +122,13 @@ export interface NativeHost {
   abort(client: ClientSession, clientId: number): void;
 }
 
-export function createNativeFront(host: NativeHost, client: ClientSession): NativeFront {
-  let state = STATE_HELLO;
+/** @param onLine it is on a serial line of its own */
+export function createNativeFront(
+  host: NativeHost,
+  client: ClientSession,
+  onLine: boolean,
+): NativeFront {
+  let state = onLine ? STATE_OPEN : STATE_HELLO;
   let nonceD = new Uint8Array(0);
   let nonceL = new Uint8Array(0);
   let name = "";
@@ -125,7 +138,7 @@ export function createNativeFront(host: NativeHost, client: ClientSession): Nati
   let skippedId = 0;
   const argStarts = new Int32Array(LOOKED_AT_ARGS);
   const argEnds = new Int32Array(LOOKED_AT_ARGS);
-  let payloadMax = 0;
+  let payloadMax = onLine ? LINE_PAYLOAD_BYTES_MAX : 0;
 
   function agreedPayloadMax(): number {
     return payloadMax;
@@ -222,6 +235,10 @@ export function createNativeFront(host: NativeHost, client: ClientSession): Nati
       return;
     }
     const more = (flags & FLAG_MORE) !== 0;
+    if (onLine && more) {
+      host.error(client, id, "ERR value too large (limit " + payloadMax + " bytes a command)");
+      return;
+    }
     if (skippedId === id) {
       if (!more) skippedId = 0;
       return;

@@ -55,7 +55,14 @@ export interface EngineSerial {
   on(event: string, listener: (data: string) => void): void;
   write(data: string): void;
   setConsole(force: boolean): void;
-  setup(baud: number, options: object): void;
+  setup(baud: number, options: EngineSerialSetup): void;
+}
+
+/** Pins, where the port can be on several; on a desktop the path of a device. */
+export interface EngineSerialSetup {
+  tx?: EnginePin;
+  rx?: EnginePin;
+  path?: string;
 }
 
 export interface EngineMemory {

@@ -115,4 +115,24 @@ describe("a board's configuration", () => {
     expect(lintBundle(text)).toEqual([]);
     expect(lintLengths(named)).toEqual([]);
   });
+
+  test("serial lines: the console's UART, or one UART twice, is refused by its field", () => {
+    const fields = raw();
+    fields.hardware["consoleDevice"] = "Serial1";
+    const servers = fields["servers"] as Record<string, unknown>[];
+    servers[0]!["serial"] = { device: "Serial1" };
+    expect(() => parseBoard(fields, "x.json")).toThrow(
+      'field "servers.0.serial.device" is "Serial1", as hardware.consoleDevice is',
+    );
+    servers[0]!["serial"] = { device: "Serial2" };
+    servers[1]!["serial"] = { device: "Serial3" };
+    fields["clientLine"] = { device: "Serial3" };
+    expect(() => parseBoard(fields, "x.json")).toThrow(
+      'field "clientLine.device" is "Serial3", as servers.1.serial.device is',
+    );
+    fields["clientLine"] = { device: "COM3" };
+    expect(() => parseBoard(fields, "x.json")).toThrow(/"clientLine.device" is "COM3": a UART/);
+    fields["clientLine"] = { device: "Serial4" };
+    expect(() => parseBoard(fields, "x.json")).not.toThrow();
+  });
 });

@@ -231,12 +231,14 @@ export class ChipPair {
    * Builds the firmware for free ports and writes all configurations; nothing is started.
    * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
    * @param bootFirst a script that the interpreter runs before the firmware
+   * @param lines a serial cable to each server: the devices of its two ends
    */
   static async make(
     engine: Engine,
     changes: Record<string, unknown> = {},
     roomBytes?: number,
     bootFirst?: string,
+    lines?: Record<ServerId, { chip: string; server: string }>,
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
       encoding: "utf8",
@@ -251,7 +253,7 @@ export class ChipPair {
     const name = BOARDS[engine];
     const raw = JSON.parse(readFileSync(join(ROOT, "board-configs", `${name}.json`), "utf8")) as {
       keyFile?: string;
-      servers: { udpPort: number }[];
+      servers: { udpPort: number; serial?: object }[];
       ports: Record<string, number>;
       hardware: { consoleDevice: string };
       timings: Record<string, number>;
@@ -260,6 +262,10 @@ export class ChipPair {
     raw.key = key;
     raw.servers[0]!.udpPort = udpA;
     raw.servers[1]!.udpPort = udpB;
+    if (lines !== undefined) {
+      raw.servers[0]!.serial = { device: "Serial1", path: lines.a.chip };
+      raw.servers[1]!.serial = { device: "Serial2", path: lines.b.chip };
+    }
     raw.ports = { redis, native, link, udp: 0 };
     Object.assign(raw.timings, PATIENT);
     Object.assign(raw, changes);
@@ -297,6 +303,7 @@ export class ChipPair {
           key,
           preset: id === "a",
           log: `${id}.log`,
+          serial: lines === undefined ? undefined : { path: lines[id].server },
         }),
       );
     write("a", peerA, peerB, udpA, localA);
