@@ -10,7 +10,7 @@ import { openBoardPort, placeText } from "./board-port.js";
 import type { BoardPort, PortPlace } from "./board-port.js";
 
 /** Until the first byte of an answer. @unit ms */
-const ANSWER_MS = 5000;
+const ANSWER_MS = 10_000;
 /** A line that has said something and is quiet for so long has ended its answer. @unit ms */
 const QUIET_MS = 1500;
 /** Of a line that never ends. @unit characters */

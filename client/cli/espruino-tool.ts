@@ -51,7 +51,7 @@ interface Tool {
 
 const PATH = "dyad";
 const OPEN_MS = 10_000;
-const ANSWER_MS = 15_000;
+const ANSWER_MS = 30_000;
 /** The engine does not echo a line that begins with it. */
 const NO_ECHO = "\x10";
 /** A line is at most a little longer. @unit characters */
