@@ -56,7 +56,7 @@ describe.runIf(here)("the console of the real interpreter", () => {
     for (const row of out.split("\n")) expect(row.length, row).toBeLessThanOrEqual(80);
     for (const part of [
       /no record/,
-      /^a: /m,
+      /^Server a: /m,
       /poll every 50 ms/,
       /of \d+ variables of \d+ bytes used/,
       /switchover +drain/,
@@ -70,7 +70,7 @@ describe.runIf(here)("the console of the real interpreter", () => {
 
     // Without the firmware the interpreter's own prompt is there, and told from it.
     const { boots } = board;
-    const stopped = await dyadConsole(board.place, ["status", "\x03", "status"]);
+    const stopped = await dyadConsole(board.place, ["status", "\x03", "1"]);
     expect(stopped.out).toContain("interpreter's own prompt");
     expect(stopped.code).toBe(1);
     expect(board.boots).toBe(boots);
