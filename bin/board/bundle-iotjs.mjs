@@ -23,6 +23,7 @@ function featuresOf(config) {
     WITH_LIMITS_CHECK: true,
     WITH_STATUS_JSON: true,
     WITH_SERIAL_LINES: false,
+    WITH_FENCING: false,
   };
 }
 

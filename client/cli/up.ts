@@ -215,7 +215,9 @@ class Up {
 
   private async ask(): Promise<PairStatus | undefined> {
     try {
-      return parseStatus(await askNode(this.plan.controller.socket, "status json"));
+      const answer = await askNode(this.plan.controller.socket, "status json");
+      // A board that is restarting says so instead.
+      return answer.startsWith("{") ? parseStatus(answer) : undefined;
     } catch (error) {
       if (error instanceof NotReachable) return undefined;
       throw error;
