@@ -63,7 +63,11 @@ export async function bundleForIotjs(root, entry, constants, features) {
       },
     ],
   });
-  return result.outputFiles[0].text.trim().replace(ENGINE_REQUIRE, "require(");
+  const text = result.outputFiles[0].text;
+  const unknown = /\bWITH_[A-Z_]+\b/.exec(text);
+  if (unknown !== null)
+    throw new Error(`features.ts has ${unknown[0]}: say in bundle-iotjs.mjs whether it is built`);
+  return text.trim().replace(ENGINE_REQUIRE, "require(");
 }
 
 /** The firmware of a board whose engine is IoT.js. */
