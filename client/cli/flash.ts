@@ -3,7 +3,8 @@
  *
  *     build ── budget ──> port ── which board? ── room? ──> upload ── read back ──> reboot ──> "dyad on NAME ..."
  *
- * The firmware that runs meanwhile goes on serving wherever the old image is kept: only the reboot interrupts it.
+ * The firmware that runs is stopped before the first byte is written: clients wait until the new one is up, and the
+ * servers keep their roles meanwhile.
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -29,7 +30,7 @@ import { programPath } from "./pair-dir.js";
 /** Until the board has reported itself: Wi-Fi and a compaction at boot are slow. @unit ms */
 const REPORT_MS = 90_000;
 const REOPEN_MS = 500;
-/** Read back in pieces, since a controller that serves should not stop for the whole of it. @unit bytes */
+/** Read back in pieces, so that a difference is found early and its place is known. @unit bytes */
 const VERIFY_BYTES = 4096;
 /** For a compaction, or a check sum over a whole image. @unit ms */
 const SLOW_MS = 60_000;
@@ -243,7 +244,8 @@ async function carryOut(
     const wrong = await verify(tool, plan.image, content);
     if (wrong !== "") throw new Failure(`Verification of ${plan.image} failed: ${wrong}.`);
   } else {
-    if (plan.compact || !plan.keepsOld) await stopFirmware(tool, found);
+    // Beside a firmware that runs, the interpreter loses what is sent to its console.
+    if (found.firmware || plan.compact || !plan.keepsOld) await stopFirmware(tool, found);
     for (const name of plan.erase) await tool.evaluate(`${STORAGE}.erase(${JSON.stringify(name)})`);
     if (plan.compact) await tool.evaluate(`${STORAGE}.compact()`, SLOW_MS);
     await write(tool, plan.image, content);
