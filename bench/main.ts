@@ -78,6 +78,17 @@ const BENCHES: Record<string, Bench> = {
     short: false,
     load: () => import("./chaos.js"),
   },
+  chip: {
+    about:
+      "instructions of a command on the real Espruino interpreter, beside a bare forwarder (needs valgrind)",
+    short: false,
+    load: () => import("./chip.js"),
+  },
+  "chip-pause": {
+    about: "the pause after kill -9 with the real Espruino interpreter as controller (--runs 50)",
+    short: false,
+    load: () => import("./chip-pause.js"),
+  },
   "bad-input": {
     about: "what the pair does with what it should never get",
     short: true,

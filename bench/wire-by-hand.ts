@@ -44,13 +44,16 @@ export interface NativeLink {
 }
 
 /** Opens a native connection with the empty client key. @throws when the controller refuses */
-export async function handshake(port: number): Promise<NativeLink> {
+export async function handshake(port: number, timeoutMs = 2000): Promise<NativeLink> {
   const socket = connect(port, "127.0.0.1");
   let input = Buffer.alloc(0);
   socket.on("error", () => undefined);
   const nonce = randomBytes(16);
   const challenge = await new Promise<Challenge>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("no challenge within 2 s")), 2000);
+    const timer = setTimeout(
+      () => reject(new Error(`no challenge within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
     socket.on("connect", () =>
       socket.write(openingHello({ wireMin: 1, wireMax: 1, role: ROLE_CLIENT, id: "" }, nonce)),
     );

@@ -40,6 +40,10 @@ declare module "dyad:board" {
     readonly frameMax: number;
     readonly journalSlots: number;
     readonly watchdogSeconds: number;
+    /** Variables of the engine; 0: as many as the machine has memory for. */
+    readonly variables: number;
+    /** Silence after which the network chip is started anew; 0: there is none. @unit ms */
+    readonly silenceMs: number;
     readonly timings: Timings;
     readonly limits: Limits;
   }

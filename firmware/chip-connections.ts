@@ -14,14 +14,19 @@ export interface ChipConnections {
   close(connection: number, abort: boolean): void;
   setReading(connection: number, on: boolean): void;
   count(): number;
+  /** Told once, before anything comes: whom the bytes are for. */
+  serve(core: ControllerCore): void;
+  /** The board is about to be reset: nothing reaches the core any more. */
+  halt(): void;
 }
 
 /** What the connections need of the loop. */
 export interface ConnectionsHost {
-  core(): ControllerCore;
   now(): number;
-  /** Something other than clients' bytes has come. */
+  /** A connection has come or gone. */
   onControl(): void;
+  /** Bytes have come from a server. */
+  onHeard(): void;
 }
 
 class ChipConnection {
@@ -29,12 +34,15 @@ class ChipConnection {
   readonly kind: ConnectionKind;
   socket: TcpSocket | undefined;
   closing: boolean;
+  /** The core has asked how much waits to be sent: it may want to know when that has gone. Each drain costs an event. */
+  watched: boolean;
 
   constructor(number: number, kind: ConnectionKind) {
     this.number = number;
     this.kind = kind;
     this.socket = undefined;
     this.closing = false;
+    this.watched = false;
   }
 }
 
@@ -45,6 +53,8 @@ export function createChipConnections(
   readBytes: number,
 ): ChipConnections {
   const table: (ChipConnection | undefined)[] = [];
+  let core: ControllerCore | undefined = undefined;
+  let halted = false;
   let open = 0;
 
   function freeNumber(): number {
@@ -54,9 +64,9 @@ export function createChipConnections(
 
   function onBytes(connection: ChipConnection): void {
     const bytes = connection.socket!.read();
-    if (bytes === undefined || connection.closing) return;
-    host.core().onBytes(connection.number, bytes, 0, bytes.length, host.now());
-    if (connection.kind === "server") host.onControl();
+    if (bytes === undefined || connection.closing || halted) return;
+    core!.onBytes(connection.number, bytes, 0, bytes.length, host.now());
+    if (connection.kind === "server") host.onHeard();
   }
 
   function onEnded(connection: ChipConnection): void {
@@ -64,11 +74,13 @@ export function createChipConnections(
     table[connection.number] = undefined;
     open--;
     connection.closing = true;
-    host.core().onClosed(connection.number, host.now());
+    if (halted) return;
+    core!.onClosed(connection.number, host.now());
     host.onControl();
   }
 
   function adopt(kind: ConnectionKind, pending: PendingConnection): void {
+    if (halted) return;
     const number = freeNumber();
     const connection = new ChipConnection(number, kind);
     table[number] = connection;
@@ -78,11 +90,13 @@ export function createChipConnections(
       readBytes: readBytes,
       onReadable: () => onBytes(connection),
       onWritable: () => {
-        if (!connection.closing) host.core().onDrained(number, host.now());
+        if (!connection.watched || connection.closing || halted) return;
+        connection.watched = false;
+        core!.onDrained(number, host.now());
       },
       onError: () => onEnded(connection),
     });
-    host.core().onOpen(number, kind, host.now());
+    core!.onOpen(number, kind, host.now());
     host.onControl();
   }
 
@@ -96,7 +110,9 @@ export function createChipConnections(
 
   function backlog(number: number): number {
     const connection = table[number];
-    return connection === undefined ? 0 : connection.socket!.pending();
+    if (connection === undefined) return 0;
+    connection.watched = true;
+    return connection.socket!.pending();
   }
 
   function close(number: number, abort: boolean): void {
@@ -119,5 +135,11 @@ export function createChipConnections(
     close: close,
     setReading: setReading,
     count: () => open,
+    serve: (served) => {
+      core = served;
+    },
+    halt: () => {
+      halted = true;
+    },
   };
 }

@@ -6,7 +6,9 @@
  *            └── control? ──> tick ──> one timer for the next one
  *
  * Unlike the loop on Node nothing is gathered (the engine does that) and nothing is deferred: one event of a
- * board is at most one chunk. The watchdog is kicked by a tick that has come back, and by nothing else.
+ * board is at most one chunk. The watchdog is kicked by a tick that has come back, and by nothing else; a board that is
+ * not well is reset there. A network chip that died can look like two dead servers, so where there is one a long silence
+ * ends in a reset too, which starts the chip anew.
  */
 import type {
   DatagramSocket,
@@ -46,6 +48,8 @@ export interface ChipLoopOptions {
   readBytes: number;
   createCore(ports: ControllerPorts): ControllerCore;
   note(level: "debug" | "info" | "warn" | "error", event: string, text: string): void;
+  /** With nothing heard for so long the board is reset; 0: never. @unit ms */
+  silenceMs: number;
   onReset(reason: string): void;
 }
 
@@ -55,6 +59,8 @@ export interface ChipLoop {
   console(line: string): string;
   /** Both servers hold the record that the flash holds: it may be rewritten. */
   mayLoseFlash(): boolean;
+  /** Nothing reaches the core any more, and the watchdog is not kicked: the board is about to be reset. */
+  stop(): void;
 }
 
 export function createChipLoop(options: ChipLoopOptions): ChipLoop {
@@ -63,6 +69,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   const lines: (Serial | undefined)[] = [];
   let stopped = false;
   let tickWanted = false;
+  let heardAt = 0;
   let core: ControllerCore | undefined = undefined;
 
   const turns: Turns = hardware.createTurns({
@@ -84,12 +91,30 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
     turns.requestEndOfTurn();
   }
 
+  function stop(): void {
+    stopped = true;
+    connections.halt();
+  }
+
+  function reset(reason: string): void {
+    stop();
+    options.onReset(reason);
+  }
+
   function tick(): void {
     tickWanted = false;
     const now = turns.now();
     const next = core!.tick(now);
     if (stopped) return;
-    options.watchdog.kick();
+    const ill = options.watchdog.kick();
+    if (ill !== "") {
+      reset(ill);
+      return;
+    }
+    if (options.silenceMs > 0 && now - heardAt > options.silenceMs) {
+      reset("nobody was heard for " + Math.round((now - heardAt) / 1000) + " s");
+      return;
+    }
     const compaction = options.flash.compaction;
     if (compaction !== undefined && compaction.wanted()) {
       if (theCore().mayCompact(compaction.writeWaits(), now)) {
@@ -103,7 +128,14 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
 
   const connections = createChipConnections(
     hardware,
-    { core: theCore, now: () => turns.now(), onControl: control },
+    {
+      now: () => turns.now(),
+      onControl: control,
+      onHeard: () => {
+        heardAt = turns.now();
+        if (core!.wantsTick()) control();
+      },
+    },
     options.readBytes,
   );
 
@@ -134,12 +166,10 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       const text = details === undefined ? "" : (details as { text: string }).text;
       options.note(level, event, text);
     },
-    reset: (reason) => {
-      stopped = true;
-      options.onReset(reason);
-    },
+    reset: reset,
   };
   core = options.createCore(ports);
+  connections.serve(core);
 
   function listen(server: ServerIndex): void {
     datagrams.push(
@@ -148,7 +178,8 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
         port: options.servers[server]!.udpPort,
         onReadable: (bytes) => {
           if (stopped) return;
-          core!.onHeartbeat(server, bytes, turns.now());
+          heardAt = turns.now();
+          core!.onHeartbeat(server, bytes, heardAt);
           control();
         },
         onRefused: () => {
@@ -186,7 +217,8 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       listen(1);
       lines.push(openLine(0));
       lines.push(openLine(1));
-      core!.start(options.flash.content, turns.now());
+      heardAt = turns.now();
+      core!.start(options.flash.content, heardAt);
       control();
     },
     mayLoseFlash: () => core!.mayCompact(false, turns.now()),
@@ -195,5 +227,6 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       control();
       return answer;
     },
+    stop: stop,
   };
 }

@@ -13,7 +13,7 @@ import { espruinoHardware } from "../hal/espruino/hardware.js";
 import { openSerial } from "../hal/espruino/serial.js";
 import { listenTcp } from "../hal/espruino/tcp.js";
 import { mendTypedArraySlice } from "../hal/espruino/typed-array-slice.js";
-import { startWatchdog } from "../hal/espruino/watchdog.js";
+import { halfDone, startWatchdog } from "../hal/espruino/watchdog.js";
 import type { Console, Listener } from "../hal/hal.js";
 import { RECORD_BYTES } from "../protocol/record.js";
 import type { Crc32 } from "../protocol/serial.js";
@@ -46,8 +46,17 @@ function say(text: string): void {
 function reboot(reason: string): void {
   if (rebooting) return;
   rebooting = true;
+  // In this order, since any of it may fail where memory has run out: then the watchdog, kicked no more, does it.
+  loop.stop();
+  setTimeout(E.reboot, LAST_WORDS_MS);
   say("reset: " + reason);
-  setTimeout(() => E.reboot(), LAST_WORDS_MS);
+}
+
+/** What the engine has noticed: work left half done is no ground to go on from, lost input is for whoever sent it to say again. */
+function onErrorFlag(flags: string[]): void {
+  const why = halfDone(flags);
+  if (why === "") say("the engine reports " + flags.join(" "));
+  else reboot(why);
 }
 
 /** Used and free variables: the memory of this engine; and which image of the firmware it runs, where there are two. */
@@ -68,7 +77,7 @@ function memoryText(): string {
 
 mendTypedArraySlice();
 // Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
-const watchdog = startWatchdog(board.watchdogSeconds);
+const watchdog = startWatchdog(board.watchdogSeconds, board.variables);
 const flash = openFlash(board.journalSlots, RECORD_BYTES);
 const crc32: Crc32 = (bytes, start, end) => E.CRC32(bytes.subarray(start, end)) >>> 0;
 const lineClient: LineClient | undefined =
@@ -111,6 +120,7 @@ const loop: ChipLoop = createChipLoop({
   note: (level, event, text) => {
     if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
   },
+  silenceMs: board.silenceMs,
   onReset: reboot,
 });
 
@@ -157,7 +167,7 @@ function onLine(line: string): void {
 }
 
 process.on("uncaughtException", (error) => reboot("error nobody caught: " + error));
-E.on("errorFlag", (flags) => reboot("the engine reports " + flags.join(" ")));
+E.on("errorFlag", onErrorFlag);
 terminal = openConsole(global[board.consoleDevice] as EngineSerial, board.consoleBaud, {
   onLine: onLine,
 });

@@ -93,6 +93,7 @@ function openLoop(): ChipLoop {
     note: (level, event, text) => {
       if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
     },
+    silenceMs: board.silenceMs,
     onReset: reset,
   });
 }

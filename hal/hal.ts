@@ -135,7 +135,8 @@ export interface Flash {
 
 /** Resets the board when it is not kicked in time. */
 export interface Watchdog {
-  kick(): void;
+  /** @returns "", or why the board is not well: then it was not kicked, and a reset is due at once */
+  kick(): string;
 }
 
 /** What a console needs to know. */

@@ -67,6 +67,8 @@ const network = z.discriminatedUnion("chip", [
     reset: pin.optional(),
     mac: z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, "six bytes in lower-case hex with :"),
     address: z.strictObject({ ip: address, subnet: address, gateway: address }),
+    /** With nothing heard for so long the board is reset, and the chip with it. @unit s */
+    silenceSeconds: z.number().int().min(10).max(3600).default(60),
   }),
   z.strictObject({ chip: z.literal("wifi"), ssid: z.string().min(1), password: z.string() }),
   z.strictObject({ chip: z.literal("host") }),
@@ -347,6 +349,8 @@ export function boardConstants(name, config) {
     frameMax: config.frameMax,
     journalSlots: config.journalSlots,
     watchdogSeconds: config.hardware.watchdogSeconds,
+    variables: config.hardware.variables,
+    silenceMs: oneEach ? 1000 * config.network.silenceSeconds : 0,
     timings: config.timings,
     limits: {
       ...config.limits,

@@ -9,7 +9,7 @@ import { boardModule } from "./board-config.mjs";
 import { renameLexerWords } from "./engine-lint.mjs";
 import { packedStates } from "./packed-states.mjs";
 import { RESERVED_NAMES } from "./reserved-names.mjs";
-import { shrink } from "./shrink.mjs";
+import { hotFirst, shrink } from "./shrink.mjs";
 import { tokenise } from "./tokenise.mjs";
 
 const run = promisify(execFile);
@@ -26,7 +26,7 @@ const ENGINE_REQUIRE = /\bengineRequire\(/g;
 
 /**
  * Modules without a state of their own that only events call which are rare: an operator's word, a role change, a
- * handshake. Nothing that a poll or a command needs is here. `PATH: names` means only these functions of a module; what
+ * handshake. Nothing that a poll or a command needs is here: one call costs more than a whole poll otherwise does. `PATH: names` means only these functions of a module; what
  * nobody else uses goes with them.
  */
 const LAZY_MODULES = [
@@ -34,8 +34,7 @@ const LAZY_MODULES = [
   "firmware/core/explain.ts",
   "firmware/core/operator.ts",
   "firmware/core/election.ts",
-  "firmware/core/failover.ts",
-  "firmware/core/rejoin.ts",
+  "firmware/core/failover.ts: goneText primaryFailedText canStayStandby whyNoSwitchover switchedOver",
   "firmware/core/status.ts",
   "firmware/core/retreat.ts",
   "firmware/core/local-answers.ts",
@@ -44,10 +43,25 @@ const LAZY_MODULES = [
   "protocol/messages.ts: encodeControl decodeControl",
 ];
 
+/**
+ * What a command runs through, in the order of use. The engine finds a function by looking through the list of its scope
+ * from the start: these are defined first. `FUNCTION: names` are those within another.
+ */
+const HOT = [
+  "submit place send toClient writeHeader takeFrames afterFrame mustPause hasShare isQuery isRead lengthOf linked hasRoom " +
+    "mayRead enqueue handleReply epochFits dequeue closeRead answered leaveServer passOn release dropReply afterAnswer " +
+    "lookAtIntake countIntake readU32 writeU32 sawLife endProbe",
+  "createForwarder: submitNative onReply clientBytes",
+  "createNativeFront: onFrame onCommand partOf command packedName",
+  "createServerLinks: bytes find",
+  "createController: received settle wantsTick",
+  "createChipConnections: onBytes send",
+];
+
 /** The same for what a long-lived function defines and only it calls: role changes, handshakes, faults. */
 const LAZY_WITHIN = [
-  "createController: foreignText onReport onLost judged move propose becamePassed alarm stop renewSession stepBlank " +
-    "askAgain stepAsking newPairId follow stepWaiting stepBoth stepDraining stepSolo stepFresh applyRoute ordered " +
+  "createController: onReport onLost move propose becamePassed alarm stop renewSession stepBlank " +
+    "askAgain stepAsking newPairId follow stepWaiting stepDraining stepFresh ordered " +
     "stepOrder lineStatus tellByLine",
   "createServerLinks: sendControl end refuse onHello onProof onReport onControl makeRoom",
   "openFlash: slotOf isBlank look put",
@@ -88,6 +102,7 @@ function featuresOf(config) {
     WITH_NATIVE_PORT: config.ports.native > 0 || config.clientLine !== undefined,
     WITH_CLIENT_LINE: config.clientLine !== undefined,
     WITH_FULL_CONSOLE: config.console === "full",
+    WITH_BYTE_LOOPS: false,
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,
     WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
@@ -191,7 +206,7 @@ export async function bundleFor({ root, entry, constants, features, network }) {
     reserveProps: undefined,
   });
   const { text: shrunk, assertions } = shrink(named.outputFiles[0].text, LAZY_MODULES, LAZY_WITHIN);
-  const result = await transform(shrunk, {
+  const result = await transform(hotFirst(shrunk, HOT), {
     target: options.target,
     minify: true,
     legalComments: "none",

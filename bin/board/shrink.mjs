@@ -364,6 +364,42 @@ export function numberAssertions(text, list) {
 }
 
 /**
+ * Moves functions to the start of the scope that defines them. Only what is called later may use them, so nothing changes
+ * but how soon the engine finds them.
+ * @param lists names, or `function: names` for what another function defines; what a board does not offer is not there
+ */
+export function hotFirst(text, lists) {
+  let out = text;
+  for (const list of lists) {
+    const [names, outerName] = list.split(": ").reverse();
+    const { tree, body } = parsed(out);
+    let scope = body;
+    if (outerName !== undefined) {
+      full(tree, (node) => {
+        if (node.type === "FunctionDeclaration" && node.id.name === outerName)
+          scope = node.body.body;
+      });
+      if (scope === body) continue;
+    }
+    const wanted = names.split(" ");
+    const rank = (one) => wanted.indexOf(one.id.name.replace(/\d+$/, ""));
+    const moved = scope
+      .filter((one) => one.type === "FunctionDeclaration" && rank(one) >= 0)
+      .sort((a, b) => rank(a) - rank(b));
+    const edits = moved.map(({ start, end }) => ({ start, end, text: "" }));
+    const first = scope[0].start;
+    // Behind the others: what stands first of all may be one of those that move.
+    edits.push({
+      start: first,
+      end: first,
+      text: moved.map(({ start, end }) => out.slice(start, end)).join("\n") + "\n",
+    });
+    out = edited(out, edits);
+  }
+  return out;
+}
+
+/**
  * @param named a bundle with its names kept
  * @param lazyModules paths, as the bundler's comments name them
  * @param lazyWithin functions, each with names of what it defines

@@ -41,6 +41,7 @@ import { enqueue, wait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import { LOCAL_FORWARD, LOCAL_QUIT, answerConnectionCommand } from "./connection-commands.js";
 import { PLACE_HELD, place, send } from "./dispatch.js";
+import { WITH_BYTE_LOOPS } from "./features.js";
 import { NO_ROW } from "./in-flight.js";
 import { answerError, answerLocal, answerSimple } from "./local-answers.js";
 import type { Traffic } from "./traffic.js";
@@ -71,7 +72,7 @@ export function submit(
   const chunk = memory.room(length + HEADER_BYTES);
   const at = chunk.used + HEADER_BYTES;
   const into = chunk.bytes;
-  if (length < 96) {
+  if (WITH_BYTE_LOOPS && length < 96) {
     for (let i = 0; i < length; i++) into[at + i] = bytes[start + i];
   } else {
     into.set(bytes.subarray(start, end), at);

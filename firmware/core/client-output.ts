@@ -5,7 +5,13 @@
  * is used up, the one that leaves most unread is closed. Closing is here too, because to end a connection is to let go
  * all that its queue holds.
  */
-import { FLAG_MORE, FRAME_REPLY, HEADER_BYTES, writeHeader } from "../../protocol/frame.js";
+import {
+  FLAG_MORE,
+  FRAME_REPLY,
+  HEADER_BYTES,
+  OUTCOME_ANSWER,
+  writeHeader,
+} from "../../protocol/frame.js";
 import { assert } from "./assert.js";
 import { countIntake, dequeue, release, unwait } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
@@ -67,6 +73,24 @@ export function deliver(
     toClient(traffic, client, bytes, from, to);
     from = to;
   } while (from < end);
+}
+
+/** A whole reply as it came from a server: its own header, before `start`, becomes the client's, and it leaves in one piece. */
+export function passOn(
+  traffic: Traffic,
+  client: ClientSession,
+  clientId: number,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): void {
+  if (!client.native || start < HEADER_BYTES || end - start > client.front!.payloadMax()) {
+    deliver(traffic, client, clientId, OUTCOME_ANSWER, bytes, start, end, false);
+    return;
+  }
+  if (clientId === 0) return;
+  writeHeader(bytes, start - HEADER_BYTES, FRAME_REPLY, OUTCOME_ANSWER, end - start, clientId);
+  toClient(traffic, client, bytes, start - HEADER_BYTES, end);
 }
 
 /** Gives out what is ready at the head of the queue. */

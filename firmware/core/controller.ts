@@ -159,6 +159,8 @@ export function createController(
 
   /** Set when something a rule looks at has changed; the rules are asked before the event is over. */
   let dirty = false;
+  /** What the home has been told of, or a count that no longer says so (wantsTick). */
+  let stirsTold = 0;
   let traceOn = false;
   /** When the home was last asked to call, to know how late it came. */
   let wakeAt = 0;
@@ -593,6 +595,7 @@ export function createController(
     }
     if (idsUsedUp) renewSession(now);
     if (!dirty) return;
+    stirsTold = -1;
     let steps = 0;
     while (dirty) {
       dirty = false;
@@ -935,6 +938,13 @@ export function createController(
     );
   }
 
+  function wantsTick(): boolean {
+    const stirs = links.stirred();
+    if (stirs === stirsTold) return false;
+    stirsTold = stirs;
+    return true;
+  }
+
   function ticked(now: number): number {
     const lateMs = now - wakeAt;
     const late = lateMs > t.pollMs / 2 || readFirst;
@@ -1110,6 +1120,7 @@ export function createController(
       serial: serial,
       persisted: persisted,
       mayCompact: mayCompact,
+      wantsTick: wantsTick,
       tick: ticked,
       console: function (line, now): string {
         return answerLine(consoleHost, line, now);

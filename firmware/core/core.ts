@@ -34,6 +34,8 @@ export interface ControllerCore {
    * @returns whether it may be done now: both servers hold the record, so that a blank flash would lose nothing
    */
   mayCompact(writeWaits: boolean, nowMs: number): boolean;
+  /** Whether bytes of a server since the last answer may have brought a deadline nearer; replies to commands have not. */
+  wantsTick(): boolean;
   /** @returns when it wants to be called again, on the same clock. */
   tick(nowMs: number): number;
   /** One line typed at the console. @returns the answer, lines of at most 80 columns. */

@@ -17,5 +17,7 @@ export const WITH_CLIENT_LINE: boolean = true;
 export const WITH_STATUS_JSON: boolean = true;
 /** The console's longer answers: `explain`, `config`, and what each command means. */
 export const WITH_FULL_CONSOLE: boolean = true;
+/** Few bytes are copied one by one, which is quicker where code is compiled, and a hundred times slower where it is not. */
+export const WITH_BYTE_LOOPS: boolean = true;
 /** Limits are checked at boot. A board's are checked when its firmware is built, and cannot change after that. */
 export const WITH_LIMITS_CHECK: boolean = true;

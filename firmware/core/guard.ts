@@ -18,6 +18,7 @@ export interface Handlers {
   serial(server: ServerIndex, bytes: Uint8Array, from: number, to: number, now: number): void;
   persisted(now: number): void;
   mayCompact(writeWaits: boolean, now: number): boolean;
+  wantsTick(): boolean;
   tick(now: number): number;
   console(line: string, now: number): string;
   status(now: number): object;
@@ -139,6 +140,7 @@ export function guardCore(
     mayCompact: function (writeWaits: boolean, nowMs: number): boolean {
       return !broken && root.mayCompact(writeWaits, nowMs);
     },
+    wantsTick: root.wantsTick,
     tick: function (nowMs: number): number {
       if (broken) return Infinity;
       try {

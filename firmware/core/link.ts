@@ -129,6 +129,8 @@ export interface ServerLinks {
   sendPassed(server: ServerIndex, epoch: number): void;
   /** Drops a server's link. @param code REFUSE_*, or 0 for no word of refusal */
   drop(server: ServerIndex, code: number, why: string, abort: boolean, now: number): void;
+  /** Frames that were no replies, and links ended, since the start. */
+  stirred(): number;
   /** Nothing more is taken from this server's link; it is about to be dropped. */
   mute(server: ServerIndex): void;
 }
@@ -144,6 +146,7 @@ export function createServerLinks(
   const proven: (Link | undefined)[] = [undefined, undefined];
   const quietUntil: number[] = [];
   let clock = 0;
+  let stirs = 0;
 
   function find(connection: number): Link | undefined {
     for (let i = 0; i < links.length; i++) {
@@ -162,6 +165,7 @@ export function createServerLinks(
     if (link.stage === STAGE_DROPPED) return;
     const was = link.stage;
     link.stage = STAGE_DROPPED;
+    stirs++;
     if (link.decoder !== undefined) link.decoder.close();
     if (proven[link.server] === link) proven[link.server] = undefined;
     if (code !== 0 && !abort) sendControl(link, { kind: KIND_REFUSE, code: code, text: why });
@@ -309,6 +313,7 @@ export function createServerLinks(
           events.onReply(link.server, flags, id, bytes, start, end, clock);
           return;
         }
+        stirs++;
         if (type === FRAME_CONTROL) {
           const message = decodeControl(bytes, start, end);
           if (!isMalformed(message)) onControl(link, message, clock);
@@ -454,6 +459,10 @@ export function createServerLinks(
     if (link !== undefined) link.decoder!.close();
   }
 
+  function stirred(): number {
+    return stirs;
+  }
+
   return {
     open: open,
     bytes: bytes,
@@ -465,5 +474,6 @@ export function createServerLinks(
     sendPassed: sendPassed,
     drop: drop,
     mute: mute,
+    stirred: stirred,
   };
 }

@@ -52,6 +52,7 @@ import {
   findCommand,
   isBlocking,
   MARK_ADMIN,
+  MARK_BLOCK_OPTION,
   MARK_PRIMARY_ONLY,
   MARK_PUBSUB,
   MARK_TRANSACTION,
@@ -139,6 +140,9 @@ export function createNativeFront(
   const argStarts = new Int32Array(LOOKED_AT_ARGS);
   const argEnds = new Int32Array(LOOKED_AT_ARGS);
   let payloadMax = onLine ? LINE_PAYLOAD_BYTES_MAX : 0;
+  /** The name of the last command whose marks were looked up, packed, and its marks; 0: none. */
+  let knownName = 0;
+  let knownMarks = 0;
 
   function agreedPayloadMax(): number {
     return payloadMax;
@@ -292,6 +296,12 @@ export function createNativeFront(
       return;
     }
     let primaryOnly = (flags & FLAG_TXN) !== 0;
+    const packed = primaryOnly ? 0 : packedName(bytes, from, end);
+    if (packed !== 0 && packed === knownName) {
+      primaryOnly = (flags & FLAG_CLASS_MASK) === CLASS_QUERY && knownMarks !== 0;
+      host.submit(client, kept, primaryOnly, bytes, start, end, id);
+      return;
+    }
     const found = primaryOnly ? 0 : findArguments(bytes, from, end);
     if (found > 0) {
       // The header's class decides where it goes, and the server checks it. What would wait for ever on a
@@ -306,8 +316,30 @@ export function createNativeFront(
         return;
       }
       primaryOnly = (flags & FLAG_CLASS_MASK) === CLASS_QUERY && (marks & MARK_PRIMARY_ONLY) !== 0;
+      if ((marks & MARK_BLOCK_OPTION) === 0) {
+        knownName = packed;
+        knownMarks = marks & MARK_PRIMARY_ONLY;
+      }
     }
     host.submit(client, kept, primaryOnly, bytes, start, end, id);
+  }
+
+  /** A name of up to four bytes in a RESP array of the usual form, as one number; 0 when it is anything else. */
+  function packedName(bytes: Uint8Array, start: number, end: number): number {
+    if (end - start < 14 || bytes[start + 2] !== 13 || bytes[start + 6] !== 13) return 0;
+    if (bytes[start] !== 42 || bytes[start + 4] !== 36) return 0;
+    const length = bytes[start + 5];
+    if (length === 51) {
+      return (bytes[start + 8] << 16) | (bytes[start + 9] << 8) | bytes[start + 10];
+    }
+    // Nothing that a name of three could be taken for.
+    if (length !== 52 || bytes[start + 8] < 32) return 0;
+    return (
+      (bytes[start + 8] << 24) |
+      (bytes[start + 9] << 16) |
+      (bytes[start + 10] << 8) |
+      bytes[start + 11]
+    );
   }
 
   /** The first arguments of a RESP array, into argStarts and argEnds. @returns how many; 0 when it is not one */

@@ -17,7 +17,14 @@ import {
 } from "../../protocol/frame.js";
 import type { ServerIndex } from "../../protocol/record.js";
 import { callLine, resumeIntake } from "./client-intake.js";
-import { closeClient, closeSlowest, deliver, drainHead, grantOwed } from "./client-output.js";
+import {
+  closeClient,
+  closeSlowest,
+  deliver,
+  drainHead,
+  grantOwed,
+  passOn,
+} from "./client-output.js";
 import { dequeue, dropReply, isQuery, release } from "./client-queue.js";
 import type { ClientSession } from "./client-session.js";
 import {
@@ -125,7 +132,7 @@ export function handleReply(
     dequeue(traffic, client);
     answered(traffic, client, row, server, end - start, now);
     if (outcome === OUTCOME_ANSWER) {
-      deliver(traffic, client, table.clientId[row], outcome, bytes, start, end, false);
+      passOn(traffic, client, table.clientId[row], bytes, start, end);
     } else {
       deliverUnknown(traffic, client, row, bytes, start, end);
     }

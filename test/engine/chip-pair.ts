@@ -27,12 +27,23 @@ const BOARDS = {
 const SERVERS = ["a", "b"] as const;
 /** The interpreter reads its flash through files, and tests share their machine: slow is not failed. */
 const PATIENT = {
-  failureMs: 1200,
-  serialFailureMs: 1200,
-  probeMs: 500,
-  serialProbeMs: 500,
-  linkDownMs: 4000,
-  holdMs: 8000,
+  // Only an answer that comes before the next poll counts.
+  pollMs: 500,
+  failureMs: 6000,
+  serialFailureMs: 6000,
+  probeMs: 3000,
+  serialProbeMs: 3000,
+  linkDownMs: 15_000,
+  stallMs: 15_000,
+  stallPeerDownMs: 6000,
+  diskStallMs: 20_000,
+  handshakeMs: 45_000,
+  holdMs: 30_000,
+};
+const PATIENT_AGENTS = {
+  controllerSilentMs: 20_000,
+  controllerStrangeMs: 5000,
+  handshakeMs: 45_000,
 };
 /** Flash of the interpreter's Linux builds, the larger of them. @unit bytes */
 const FLASH_BYTES = 512 * 1024;
@@ -93,13 +104,15 @@ export class Chip {
 
   constructor(
     private readonly command: string[],
-    private readonly dir: string,
+    readonly dir: string,
     private readonly consolePort?: number,
   ) {}
 
-  powerOn(): void {
+  /** @param under a program, with its arguments, that runs the interpreter @param own the interpreter's arguments */
+  powerOn(under: string[] = [], own: string[] = []): void {
     // The interpreter must not see the end of its input: the pipe stays open.
-    const child = spawn(this.command[0]!, this.command.slice(1), {
+    const [program, ...rest] = [...under, ...this.command, ...own] as [string, ...string[]];
+    const child = spawn(program, rest, {
       cwd: this.dir,
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -119,6 +132,11 @@ export class Chip {
 
   get pid(): number {
     return this.child!.pid!;
+  }
+
+  /** What the interpreter died of, where it died: a board has a hard fault there. */
+  get signal(): string {
+    return this.child?.signalCode ?? "none";
   }
 
   isOn(): boolean {
@@ -172,6 +190,7 @@ export class Chip {
     await until(
       `an answer to ${line}`,
       () => all().indexOf(prompt, from) >= 0 && all().length > from + prompt.length,
+      60_000,
     );
     let length = 0;
     while (length !== all().length) {
@@ -216,6 +235,7 @@ export class ChipPair {
   private constructor(
     readonly dir: string,
     readonly redisPort: number,
+    readonly nativePort: number,
     readonly localPorts: Record<ServerId, number>,
     command: string[],
     consolePort: number | undefined,
@@ -232,6 +252,9 @@ export class ChipPair {
    * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
    * @param bootFirst a script that the interpreter runs before the firmware
    * @param lines a serial cable to each server: the devices of its two ends
+   * @param linkVia port that the servers dial instead of the board's own; it gets that one
+   * @param special `inMemory`: the firmware's text lies in memory, since the interpreter on a desktop reads its flash
+   * through files, which no board does; `agents`: their timings
    */
   static async make(
     engine: Engine,
@@ -239,6 +262,8 @@ export class ChipPair {
     roomBytes?: number,
     bootFirst?: string,
     lines?: Record<ServerId, { chip: string; server: string }>,
+    linkVia?: (linkPort: number) => Promise<number>,
+    special: { inMemory?: boolean; agents?: Record<string, number> } = {},
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
       encoding: "utf8",
@@ -281,6 +306,10 @@ export class ChipPair {
       const { stored } = await bundleBoard(ROOT, name, parseBoard(raw, name));
       // The firmware boots from flash, as on a board.
       const files: Record<string, Buffer> = { [BOOT_FILE]: stored };
+      if (special.inMemory === true) {
+        writeFileSync(join(dir, "chip", "bundle"), stored);
+        files[BOOT_FILE] = Buffer.from('eval(require("fs").readFileSync("bundle"));');
+      }
       if (bootFirst !== undefined) files[".boot0"] = Buffer.from(bootFirst);
       if (roomBytes !== undefined) {
         const taken = 2 * FILE_HEAD_BYTES + ((stored.length + 7) & ~7);
@@ -288,6 +317,7 @@ export class ChipPair {
       }
       writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     }
+    const dialled = linkVia === undefined ? link : await linkVia(link);
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),
@@ -295,13 +325,14 @@ export class ChipPair {
           id,
           servers: ["a", "b"],
           dir: `data-${id}`,
-          controller: { host: "127.0.0.1", linkPort: link, clientPort: redis },
+          controller: { host: "127.0.0.1", linkPort: dialled, clientPort: redis },
           peer: { host: "127.0.0.1", port: peer },
           peerPort,
           udpPort: udp,
           localPort: local,
           key,
           preset: id === "a",
+          timings: special.agents ?? PATIENT_AGENTS,
           log: `${id}.log`,
           serial: lines === undefined ? undefined : { path: lines[id].server },
         }),
@@ -309,7 +340,7 @@ export class ChipPair {
     write("a", peerA, peerB, udpA, localA);
     write("b", peerB, peerA, udpB, localB);
     const consolePort = engine === "iotjs" ? typed : undefined;
-    return new ChipPair(dir, redis, { a: localA, b: localB }, command, consolePort);
+    return new ChipPair(dir, redis, native, { a: localA, b: localB }, command, consolePort);
   }
 
   /** A client of the chip's Redis port. */
@@ -325,7 +356,7 @@ export class ChipPair {
   }
 
   /** Waits until the console's status shows what is asked for. */
-  async reaches(pattern: RegExp, timeoutMs = 30_000): Promise<void> {
+  async reaches(pattern: RegExp, timeoutMs = 120_000): Promise<void> {
     let last = "";
     try {
       await until(

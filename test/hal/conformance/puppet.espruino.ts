@@ -29,7 +29,7 @@ startPuppet(
     openFlash: () => openFlash(SLOTS, RECORD_BYTES),
     openSerial: undefined,
     openConsole: (options) => openConsole(USB, 0, options),
-    startWatchdog: () => startWatchdog(WATCHDOG_SECONDS),
+    startWatchdog: () => startWatchdog(WATCHDOG_SECONDS, 0),
   },
   CONTROL_PORT,
   1,

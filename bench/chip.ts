@@ -1,0 +1,336 @@
+/**
+ * What a command costs the firmware on the real Espruino interpreter, in instructions, beside a bare forwarder that only
+ * hands each chunk on: the same interpreter, the same bytes, in one run.
+ *
+ *     client ─64 bytes─> interpreter ─> gate ─> server          request: counted until the gate has it
+ *            <─64 bytes─             <─ gate <─                 reply:   held at the gate, then counted
+ *
+ * Counted is what the engine runs in events (handlers of data, of `drain`, and timers), with all natives they call. Not
+ * counted is the engine's own idle loop and its network driver, which cost both the same.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import type { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  CLASS_QUERY,
+  CLASS_WRITE,
+  FRAME_REPLY,
+  HEADER_BYTES,
+  frameOf,
+  readU16,
+} from "../protocol/frame.js";
+import { Chip, ChipPair, sleep, until } from "../test/engine/chip-pair.js";
+import type { BenchArgs } from "./args.js";
+import { hasCallgrind, startCounting, takeCounts, underCallgrind } from "./callgrind.js";
+import { printTable } from "./table.js";
+import { commandFrame, handshake } from "./wire-by-hand.js";
+
+/** The engine runs handlers of bytes that came by the one, timers and events it has queued (`drain`, datagrams) by the other. */
+const FUNCTIONS = ["jsiExecuteEventCallback", "jsiExecuteEventCallbackArgsArray"];
+const DATA = "jswrap_stream_pushData>jsiExecuteEventCallback";
+const QUEUED = "jsiExecuteEvents>jsiExecuteEventCallbackArgsArray";
+const TIMER = "jsiIdle>jsiExecuteEventCallbackArgsArray";
+const FRAME = 64;
+const COMMANDS = 64;
+const WARM_UP = 32;
+const ENGINE = "espruino";
+
+/** Nothing but commands is to happen while they are counted, and callgrind is slow. */
+const SLOW = {
+  pollMs: 2000,
+  failureMs: 60_000,
+  probeMs: 20_000,
+  linkDownMs: 90_000,
+  stallMs: 60_000,
+  stallPeerDownMs: 60_000,
+  diskStallMs: 90_000,
+  holdMs: 120_000,
+  handshakeMs: 120_000,
+  drainMs: 10_000,
+  peerSeenMs: 5000,
+  announceMs: 600,
+  repeatMs: 30_000,
+  refusalQuietMs: 5000,
+  serialPollMs: 150,
+  serialFailureMs: 60_000,
+  serialProbeMs: 20_000,
+};
+const SLOW_AGENTS = {
+  controllerSilentMs: 60_000,
+  controllerStrangeMs: 30_000,
+  handshakeMs: 60_000,
+};
+
+/** Stands where the servers dial: what comes back from them is held until it is let through, in chunks of a given size. */
+class Gate {
+  /** Bytes towards the servers since the last look. */
+  passed = 0;
+  /** Replies that are held, and the link each belongs to. */
+  readonly held: { far: Socket; frame: Buffer }[] = [];
+  holding = false;
+
+  async listen(target: number): Promise<number> {
+    const server = createServer((near) => {
+      const far = connect(target, "127.0.0.1");
+      near.setNoDelay(true);
+      far.setNoDelay(true);
+      far.on("data", (data) => {
+        this.passed += data.length;
+        near.write(data);
+      });
+      let input = Buffer.alloc(0);
+      near.on("data", (data) => {
+        input = Buffer.concat([input, data]);
+        while (input.length >= HEADER_BYTES) {
+          const length = HEADER_BYTES + readU16(input, 2);
+          if (input.length < length) return;
+          const frame = input.subarray(0, length);
+          input = input.subarray(length);
+          if (this.holding && (frame[0]! & 15) === FRAME_REPLY) this.held.push({ far, frame });
+          else far.write(frame);
+        }
+      });
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        one.on("error", () => undefined);
+        one.on("close", () => other.destroy());
+      }
+    });
+    await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
+    return (server.address() as { port: number }).port;
+  }
+
+  /** Lets the next replies through, as one chunk. */
+  release(count: number): void {
+    const frames = this.held.splice(0, count);
+    const { far } = frames[0]!;
+    if (frames.some((one) => one.far !== far)) throw new Error("replies of two servers");
+    far.write(Buffer.concat(frames.map(({ frame }) => frame)));
+  }
+}
+
+/** Instructions a command. */
+interface Counted {
+  /** Handlers of bytes, client to server and back. */
+  request: number;
+  reply: number;
+  /** Events the engine has queued, on both ways: what was written has gone. */
+  queued: number;
+}
+
+/** Of timers, which run whether there are commands or not: all calls, and instructions of all. */
+let timerCalls = 0;
+let timerCost = 0;
+
+/**
+ * Sends COMMANDS commands, `chunk` in each chunk, and counts both ways apart.
+ * @param requestBytes of one command at the gate @param replyBytes the same @param clientBytes of a reply at the client
+ */
+async function count(
+  chip: Chip,
+  client: Socket,
+  gate: Gate,
+  request: Buffer,
+  chunk: number,
+  requestBytes: number,
+  replyBytes: number,
+  clientBytes: number,
+): Promise<Counted> {
+  let received = 0;
+  const hear = (data: Buffer): void => void (received += data.length);
+  client.on("data", hear);
+  const group = Buffer.concat(Array.from({ length: chunk }, () => request));
+  const counted: Counted = { request: 0, reply: 0, queued: 0 };
+  const per = COMMANDS / 2;
+  const take = async (): Promise<number> => {
+    const { costs } = await takeCounts(chip.pid, chip.dir, FUNCTIONS);
+    const cost = (edge: string): number => (costs.get(edge)?.cost ?? 0) / per;
+    counted.queued += cost(QUEUED);
+    timerCalls += costs.get(TIMER)?.calls ?? 0;
+    timerCost += costs.get(TIMER)?.cost ?? 0;
+    return cost(DATA);
+  };
+  const pass = async (commands: number): Promise<void> => {
+    gate.holding = true;
+    gate.passed = 0;
+    for (let n = 0; n < commands; n += chunk) {
+      client.write(group);
+      await until("the request", () => gate.passed >= (n + chunk) * requestBytes, 60_000);
+    }
+    await until("the servers' replies", () => gate.held.length >= commands, 60_000);
+    const odd = gate.held.find(({ frame }) => frame.length !== replyBytes);
+    if (odd !== undefined) throw new Error(`a reply of ${odd.frame.length} bytes`);
+  };
+  const answer = async (commands: number): Promise<void> => {
+    received = 0;
+    for (let n = 0; n < commands; n += chunk) {
+      gate.release(chunk);
+      await until("the reply", () => received >= (n + chunk) * clientBytes, 60_000);
+    }
+    gate.holding = false;
+  };
+  await pass(WARM_UP);
+  await answer(WARM_UP);
+  await startCounting(chip.pid);
+  await pass(per);
+  counted.request = await take();
+  await answer(per);
+  // What the engine has queued belongs to it.
+  await sleep(500);
+  counted.reply = await take();
+  client.off("data", hear);
+  return counted;
+}
+
+async function open(port: number): Promise<Socket> {
+  const socket = connect(port, "127.0.0.1");
+  await new Promise((ready) => socket.once("connect", ready));
+  socket.setNoDelay(true);
+  return socket;
+}
+
+/** A key and a value that make command and reply of FRAME bytes. */
+function sized(fixed: number): string {
+  return "x".repeat(FRAME - fixed);
+}
+
+async function bare(chunk: number): Promise<Counted> {
+  const dir = mkdtempSync(join(tmpdir(), "dyad-bare-"));
+  mkdirSync(join(dir, "chip"));
+  const chip = new Chip([ENGINE], join(dir, "chip"));
+  const server = createServer();
+  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
+  const ports = [0, 0].map((_, i) => 20_000 + ((process.pid + 7919 * (i + 1)) % 20_000));
+  // One client's chunks go to the server as they are, and back.
+  writeFileSync(
+    join(chip.dir, "bare.js"),
+    `var a,b;
+require("net").createServer(function(s){a=s;s.on("data",function(d){b.write(d);});}).listen(${ports[0]});
+require("net").createServer(function(s){b=s;s.on("data",function(d){a.write(d);});}).listen(${ports[1]});`,
+  );
+  try {
+    chip.powerOn(underCallgrind(chip.dir), ["bare.js"]);
+    await sleep(3000);
+    const gate = new Gate();
+    const inner = await open(await gate.listen(ports[1]!));
+    const client = await open(ports[0]!);
+    await sleep(1000);
+    // The server: it answers every request with as many bytes.
+    inner.on("data", (data) => inner.write(data));
+    const request = Buffer.from(
+      frameOf(FRAME_REPLY, 0, 1, new Uint8Array(FRAME - HEADER_BYTES).fill(114)),
+    );
+    return await count(chip, client, gate, request, chunk, FRAME, FRAME, FRAME);
+  } finally {
+    await chip.powerOff();
+    server.close();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function firmware(measure: (pair: ChipPair, gate: Gate) => Promise<void>): Promise<void> {
+  const gate = new Gate();
+  const pair = await ChipPair.make(
+    ENGINE,
+    { timings: SLOW },
+    undefined,
+    undefined,
+    undefined,
+    (port) => gate.listen(port),
+    { inMemory: true, agents: SLOW_AGENTS },
+  );
+  try {
+    pair.chip.powerOn(underCallgrind(pair.chip.dir));
+    pair.servers.a.start();
+    pair.servers.b.start();
+    await pair.reaches(/both\([ab]\)[^]*in sync|both\([ab]\)/, 240_000);
+    await sleep(5000);
+    await measure(pair, gate);
+  } finally {
+    await pair.end();
+  }
+}
+
+export async function run(args: BenchArgs): Promise<void> {
+  if (!hasCallgrind() || spawnSync("sh", ["-c", `command -v ${ENGINE}`]).status !== 0) {
+    console.log(`needs valgrind and \`${ENGINE}\` on PATH: skipped`);
+    return;
+  }
+  const rows: string[][] = [];
+  const show = (what: string, counted: Counted, floor: number): void => {
+    const all = counted.request + counted.reply + counted.queued;
+    const k = (n: number): string => (n / 1000).toFixed(1);
+    rows.push([
+      what,
+      k(counted.request),
+      k(counted.reply),
+      k(counted.queued),
+      k(all),
+      (all / floor).toFixed(1),
+    ]);
+    console.log(rows.at(-1)!.join("  "));
+  };
+  const chunks = [1, 8];
+  const floors: number[] = [];
+  for (const chunk of chunks) {
+    const counted = await bare(chunk);
+    floors.push(counted.request + counted.reply + counted.queued);
+    show(`bare, ${chunk} a chunk`, counted, floors.at(-1)!);
+  }
+  await firmware(async (pair, gate) => {
+    const { socket } = await handshake(pair.nativePort, 60_000);
+    const key = sized(HEADER_BYTES + 20);
+    const value = sized(HEADER_BYTES + 7);
+    const writer = await pair.client();
+    await writer.call(["SET", key, value], 60_000);
+    await sleep(3000);
+    const get = commandFrame(CLASS_QUERY, 7, ["GET", key]);
+    if (get.length !== FRAME) throw new Error(`a frame of ${get.length} bytes`);
+    for (const [i, chunk] of chunks.entries())
+      if (args.only === undefined || args.only.includes("get"))
+        show(
+          `native GET, ${chunk} a chunk`,
+          await count(pair.chip, socket, gate, get, chunk, FRAME, FRAME, FRAME),
+          floors[i]!,
+        );
+    const set = commandFrame(CLASS_WRITE, 7, ["SET", "k", sized(HEADER_BYTES + 27)]);
+    for (const [i, chunk] of chunks.entries())
+      if (args.only === undefined || args.only.includes("set"))
+        show(
+          `native SET, ${chunk} a chunk`,
+          await count(pair.chip, socket, gate, set, chunk, FRAME, 13, 13),
+          floors[i]!,
+        );
+    const longKey = sized(20);
+    await writer.call(["SET", longKey, sized(7)], 60_000);
+    await sleep(3000);
+    const text = Buffer.from(`*2\r\n$3\r\nGET\r\n$${longKey.length}\r\n${longKey}\r\n`);
+    const plain = await open(pair.redisPort);
+    for (const [i, chunk] of chunks.entries())
+      if (args.only === undefined || args.only.includes("resp"))
+        show(
+          `RESP GET, ${chunk} a chunk`,
+          await count(
+            pair.chip,
+            plain,
+            gate,
+            text,
+            chunk,
+            FRAME + HEADER_BYTES,
+            FRAME + HEADER_BYTES,
+            FRAME,
+          ),
+          floors[i]!,
+        );
+  });
+  console.log();
+  console.log(
+    `timers beside them, not in the table: ${timerCalls} calls of ${Math.round(timerCost / Math.max(1, timerCalls) / 1000)} thousand instructions each`,
+  );
+  printTable(["1000 instructions a command", "request", "reply", "drains", "all", "x bare"], rows);
+}
