@@ -27,18 +27,32 @@ function wiresOf({ network }) {
   return wires;
 }
 
+/** The same of the fencing lines. */
+function fencesOf({ servers }) {
+  return servers
+    .filter((server) => server.fence !== undefined)
+    .flatMap(({ id, fence }) => [
+      [fence.output, `relay: ${id} off`, `switches ${id} off while ${fence.active ?? "high"}`],
+      [fence.input, `supply of ${id}`, `${fence.running ?? "high"} while ${id} runs`],
+    ]);
+}
+
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function drawing(board) {
   const wires = wiresOf(board);
   const rows = Math.max(wires.length, 2);
-  const height = 70 + rows * 26 + 60;
+  const fences = fencesOf(board);
+  // A box of its own, with room for its title.
+  const below = 40 + rows * 26 + 20 + 40;
+  const tall = fences.length === 0 ? 0 : fences.length * 26 + 60;
+  const height = 70 + rows * 26 + 60 + tall;
   const parts = [];
   const text = (x, y, what, more = "") =>
     parts.push(`<text x="${x}" y="${y}" ${more}>${escaped(what)}</text>`);
   const box = (x, y, width, tall) =>
     parts.push(`<rect x="${x}" y="${y}" width="${width}" height="${tall}" rx="6" class="box"/>`);
-  box(20, 40, 190, rows * 26 + 20);
+  box(20, 40, 190, rows * 26 + 20 + tall);
   // The module beside it has a box and a title of its own.
   text(30, 30, board.hardware.name.split(" with ")[0], 'class="head"');
   const network = board.network.chip;
@@ -51,6 +65,16 @@ function drawing(board) {
     text(200, y + 4, pin, 'text-anchor="end"');
     text(390, y + 4, to);
   });
+  if (fences.length > 0) {
+    box(380, below, 150, fences.length * 26 + 20);
+    text(390, below - 10, "fence relays", 'class="head"');
+    fences.forEach(([pin, to], i) => {
+      const y = below + 22 + i * 26;
+      parts.push(`<line x1="210" y1="${y}" x2="380" y2="${y}" class="wire"/>`);
+      text(200, y + 4, pin, 'text-anchor="end"');
+      text(390, y + 4, to);
+    });
+  }
   if (!wired) {
     parts.push('<line x1="210" y1="66" x2="380" y2="66" class="air"/>');
     text(225, 58, `Wi-Fi "${board.network.ssid}"`);
@@ -78,11 +102,12 @@ function section(name, board) {
     ports.redis > 0 ? `${slots.redis} Redis (port ${ports.redis})` : "no Redis port",
     ports.native > 0 ? `${slots.native} native (port ${ports.native})` : "no native port",
   ].join(", ");
-  const wires = wiresOf(board);
+  const wires = [...wiresOf(board), ...fencesOf(board)];
+  const air = network.ssid === undefined ? "" : `Wi-Fi, network \`${network.ssid}\`.`;
   const table =
     wires.length === 0
-      ? `No wires but power: Wi-Fi, network \`${network.ssid}\`.`
-      : `| ${name} | goes to | for |\n|---|---|---|\n${wires.map((row) => `| ${row.join(" | ")} |`).join("\n")}`;
+      ? `No wires but power: ${air}`
+      : `${air === "" ? "" : `${air}\n\n`}| ${name} | goes to | for |\n|---|---|---|\n${wires.map((row) => `| ${row.join(" | ")} |`).join("\n")}`;
   return `### ${name}
 
 ${hardware.name}. ${hardware.variables} variables of ${hardware.variableBytes} bytes, ${hardware.storageBytes} bytes of Storage, console on \`${hardware.consoleDevice}\`, \

@@ -5,6 +5,7 @@ declare module "dyad:board" {
   import type { BoardNetwork } from "../hal/espruino/engine.js";
   import type { SerialForm } from "../protocol/serial.js";
   import type { BoardLine } from "./chip-loop.js";
+  import type { FencePins } from "./fence-lines.js";
 
   export interface Board {
     readonly network: BoardNetwork;
@@ -21,9 +22,13 @@ declare module "dyad:board" {
       /** Form of the packets on its serial line; missing without one, as `line` is. */
       serial?: SerialForm;
       line?: BoardLine;
+      fence?: FencePins;
     }[];
     /** The UART of a client that speaks frames; undefined without one. */
     readonly clientLine: BoardLine | undefined;
+    /** Undefined: no server has a fencing line. */
+    readonly fencing:
+      { policy: "failover" | "operator"; offMs: number; readBackMs: number } | undefined;
     readonly key: number[];
     readonly clientKey: number[] | undefined;
     readonly clientPassword: string | undefined;

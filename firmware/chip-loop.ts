@@ -25,6 +25,7 @@ import { createChipConnections } from "./chip-connections.js";
 import type { ChipConnections } from "./chip-connections.js";
 import type { ControllerCore } from "./core/core.js";
 import type { ControllerPorts } from "./core/ports.js";
+import type { FenceLines } from "./fence-lines.js";
 
 /** A serial line as a board's configuration has it. */
 export interface BoardLine {
@@ -44,6 +45,8 @@ export interface ChipLoopOptions {
   openSerial?: ((options: SerialOptions) => Serial) | undefined;
   /** Needed where there are serial lines. */
   crc32?: Crc32 | undefined;
+  /** Undefined: no server has a fencing line. */
+  fenceLines: FenceLines | undefined;
   /** Bytes of one connection kept while the core does not take them. */
   readBytes: number;
   createCore(ports: ControllerPorts): ControllerCore;
@@ -161,6 +164,8 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       return line !== undefined && line.write(bytes);
     },
     crc32: options.crc32,
+    fence: (server, on) => options.fenceLines!.fence(server, on),
+    powered: (server) => options.fenceLines!.powered(server),
     hmac: hardware.hmac,
     note: (level, event, details) => {
       const text = details === undefined ? "" : (details as { text: string }).text;

@@ -8,6 +8,7 @@ import { board } from "dyad:board";
 import { startNetwork } from "dyad:network";
 import type { EngineMemory, EngineSerial, EngineUtilities } from "../hal/espruino/engine.js";
 import { openConsole } from "../hal/espruino/console.js";
+import { openDigital } from "../hal/espruino/digital.js";
 import { openFlash } from "../hal/espruino/flash.js";
 import { espruinoHardware } from "../hal/espruino/hardware.js";
 import { openSerial } from "../hal/espruino/serial.js";
@@ -21,8 +22,9 @@ import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
 import type { ConnectionKind } from "./core/core.js";
-import { WITH_CLIENT_LINE, WITH_SERIAL_LINES } from "./core/features.js";
+import { WITH_CLIENT_LINE, WITH_FENCING, WITH_SERIAL_LINES } from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
+import { openFenceLines } from "./fence-lines.js";
 import { createLineClient, withLineClient } from "./line-client.js";
 import type { LineClient } from "./line-client.js";
 
@@ -76,6 +78,10 @@ function memoryText(): string {
 }
 
 mendTypedArraySlice();
+// First of all: whatever level a reset has left there, no server may be held off.
+const fenceLines = WITH_FENCING
+  ? openFenceLines([board.servers[0]!.fence, board.servers[1]!.fence], openDigital)
+  : undefined;
 // Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
 const watchdog = startWatchdog(board.watchdogSeconds, board.variables);
 const flash = openFlash(board.journalSlots, RECORD_BYTES);
@@ -99,6 +105,7 @@ const loop: ChipLoop = createChipLoop({
   servers: board.servers,
   openSerial: WITH_SERIAL_LINES ? openSerial : undefined,
   crc32: crc32,
+  fenceLines: fenceLines,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
     createController(
@@ -111,6 +118,18 @@ const loop: ChipLoop = createChipLoop({
         frameMax: board.frameMax,
         idMax: 0xfff00000,
         seed: new Uint8Array(0),
+        fencing:
+          board.fencing === undefined
+            ? undefined
+            : {
+                policy: board.fencing.policy,
+                lines: [
+                  board.servers[0]!.fence !== undefined,
+                  board.servers[1]!.fence !== undefined,
+                ],
+                offMs: board.fencing.offMs,
+                readBackMs: board.fencing.readBackMs,
+              },
         timings: board.timings,
         limits: board.limits,
       },

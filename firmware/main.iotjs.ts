@@ -72,6 +72,7 @@ function openLoop(): ChipLoop {
     flash: openFlash(process.cwd(), board.journalSlots),
     watchdog: startWatchdog(board.watchdogSeconds > 0 ? WATCHDOG_DEVICE : ""),
     servers: board.servers,
+    fenceLines: undefined,
     readBytes: board.limits.clientOutHighBytes,
     createCore: (ports) =>
       createController(

@@ -105,6 +105,23 @@ export interface Serial {
   close(): void;
 }
 
+/** What a pin needs to know. */
+export interface DigitalOptions {
+  /** The pin, as the home names it. */
+  pin: string;
+  mode: "input" | "output";
+  /** Level of an output from its first moment on. Default 0. */
+  initialValue?: 0 | 1;
+}
+
+/** A pin. */
+export interface Digital {
+  /** @returns its level, 0 or 1 */
+  read(): number;
+  /** @param value 0 or 1 */
+  write(value: number): void;
+}
+
 /** What a flash held when it was opened. */
 export interface FlashContent {
   /** The newest record, as it was given to `write`; undefined when there is none. */

@@ -117,9 +117,27 @@ const boardSchema = z.strictObject({
         udpPort: port,
         preset: z.boolean().default(false),
         serial: serialLine.optional(),
+        /** Its fencing line: an output that switches it off, an input that says whether it runs. */
+        fence: z
+          .strictObject({
+            output: pin,
+            active: z.enum(["high", "low"]).default("high"),
+            input: pin,
+            running: z.enum(["high", "low"]).default("high"),
+          })
+          .optional(),
       }),
     )
     .length(2, "exactly two servers"),
+  /** When a failed server is switched off by its fencing line. */
+  fencing: z
+    .strictObject({
+      policy: z.enum(["never", "failover", "operator"]),
+      /** Held off for so long; 0: until the operator releases it. */
+      offMs: z.number().min(0).max(600000),
+      readBackMs: ms,
+    })
+    .optional(),
   ports: z.strictObject({
     redis: offPort,
     native: offPort,
@@ -210,6 +228,12 @@ function engineRules(config) {
   }
   const port = /^tcp:([0-9]{1,5})$/.exec(consoleDevice)?.[1];
   return [
+    [
+      "fencing",
+      config.fencing,
+      config.fencing === undefined,
+      "none: its home has no pins yet (an espruino board has)",
+    ],
     ["network.chip", network.chip, network.chip === "host", "the machine's own: host"],
     [
       "hardware.variables",
@@ -274,6 +298,14 @@ export function parseBoard(raw, file) {
     if (!isAllowed)
       fail(`field "${field}" is ${JSON.stringify(found)}: with engine ${config.engine} ${allowed}`);
   }
+  const lines = config.servers.filter((server) => server.fence !== undefined).length;
+  if (lines > 0 !== (config.fencing !== undefined)) {
+    fail(
+      lines > 0
+        ? 'field "fencing" is missing: with servers.N.fence it says when a line is used (policy, offMs, readBackMs)'
+        : 'field "fencing" is there, and no server has a line: servers.N.fence names its pins',
+    );
+  }
   const sockets = socketsOf(config);
   if (config.hardware.sockets > 0 && sockets > config.hardware.sockets) {
     fail(
@@ -335,6 +367,7 @@ export function boardConstants(name, config) {
       return { ...server, serial: form === "text" ? 1 : 0, line };
     }),
     clientLine: config.clientLine,
+    fencing: config.fencing?.policy === "never" ? undefined : config.fencing,
     key: bytesOf(config.key ?? ""),
     clientKey: config.clientKey === undefined ? undefined : bytesOf(config.clientKey),
     clientPassword: config.clientPassword,

@@ -105,9 +105,8 @@ function featuresOf(config) {
     WITH_BYTE_LOOPS: false,
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,
+    WITH_FENCING: config.fencing !== undefined,
     WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
-    // The loop on boards has no fences yet.
-    WITH_FENCING: false,
   };
 }
 

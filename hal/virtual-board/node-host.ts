@@ -43,6 +43,8 @@ export interface NodeBoardOptions {
   /** The firmware talks at its console. */
   onConsole(text: string): void;
   onPowerOn(): void;
+  /** The firmware sets an output, in the middle of an event: nothing may be handed to the board from in here. */
+  onPin?(pin: string, value: boolean): void;
   /** The board resets: why. */
   onReset(kind: FaultKind, reason: string): void;
 }
@@ -66,7 +68,9 @@ export class NodeBoard implements BoardHost {
   private readonly dirty = new Set<number>();
   private readonly datagrams = new Map<number, DatagramSocket>();
   private readonly lines = new Map<string, Serial>();
-  private readonly pins = new Map<string, boolean>();
+  /** What is put on pins from outside stays when the power goes; what the firmware puts there does not. */
+  private readonly inputs = new Map<string, boolean>();
+  private readonly outputs = new Map<string, boolean>();
   private numbers = 0;
   private timer: NodeJS.Timeout | undefined;
   private again: NodeJS.Timeout | undefined;
@@ -152,8 +156,8 @@ export class NodeBoard implements BoardHost {
 
   /** Sets an input pin from outside. */
   setPin(pin: string, value: boolean): void {
-    if (this.pins.get(pin) === value) return;
-    this.pins.set(pin, value);
+    if (this.inputs.get(pin) === value) return;
+    this.inputs.set(pin, value);
     this.board?.pin(pin, value);
     this.afterEvent();
   }
@@ -328,11 +332,12 @@ export class NodeBoard implements BoardHost {
   }
 
   pinWrite(pin: string, value: boolean): void {
-    this.pins.set(pin, value);
+    this.outputs.set(pin, value);
+    this.options.onPin?.(pin, value);
   }
 
   pinRead(pin: string): boolean {
-    return this.pins.get(pin) === true;
+    return (this.inputs.get(pin) ?? this.outputs.get(pin)) === true;
   }
 
   crc32(bytes: Uint8Array): number {
@@ -371,6 +376,6 @@ export class NodeBoard implements BoardHost {
     this.datagrams.clear();
     for (const line of this.lines.values()) line.close();
     this.lines.clear();
-    this.pins.clear();
+    this.outputs.clear();
   }
 }

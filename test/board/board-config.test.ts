@@ -116,6 +116,32 @@ describe("a board's configuration", () => {
     expect(lintLengths(named)).toEqual([]);
   });
 
+  test("every part that a build may leave out is decided by the build of every engine", () => {
+    const text = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+    const names = [...text("firmware/core/features.ts").matchAll(/^export const (\w+):/gm)];
+    expect(names.length).toBeGreaterThan(5);
+    for (const [, name] of names) {
+      for (const build of ["bin/board/bundle.mjs", "bin/board/bundle-iotjs.mjs"]) {
+        expect(text(build), build).toMatch(new RegExp(`^    ${name}:`, "m"));
+      }
+    }
+  });
+
+  test("fencing lines without a policy, a policy without lines, a line on an engine without pins", () => {
+    const line = { output: "D25", input: "D34" };
+    const policy = { policy: "failover", offMs: 0, readBackMs: 100 };
+    const withLine = (fields: Raw): Raw => {
+      (fields["servers"] as Record<string, unknown>[])[0]!["fence"] = line;
+      return fields;
+    };
+    expect(() => parseBoard(withLine(raw()), "F")).toThrow(/field "fencing" is missing/);
+    expect(() => parseBoard({ ...raw(), fencing: policy }, "F")).toThrow(/no server has a line/);
+    expect(() => parseBoard(withLine({ ...raw("iotjs-linux"), fencing: policy }), "F")).toThrow(
+      /field "fencing" is .*its home has no pins yet/,
+    );
+    expect(() => parseBoard(withLine({ ...raw(), fencing: policy }), "F")).not.toThrow();
+  });
+
   test("serial lines: the console's UART, or one UART twice, is refused by its field", () => {
     const fields = raw();
     fields.hardware["consoleDevice"] = "Serial1";
