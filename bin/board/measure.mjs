@@ -143,6 +143,10 @@ export async function measureBoard(root, name, config) {
       network: { chip: "host" },
       servers: config.servers.map((server, i) => ({
         ...server,
+        // The interpreter on a desktop has other pins, with nothing on them.
+        ...(server.fence === undefined
+          ? {}
+          : { fence: { ...server.fence, output: `D${2 * i}`, input: `D${2 * i + 1}` } }),
         host: "127.0.0.1",
         udpPort: rest[i],
       })),
