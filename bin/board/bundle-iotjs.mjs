@@ -22,6 +22,7 @@ function featuresOf(config) {
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_LIMITS_CHECK: true,
     WITH_STATUS_JSON: true,
+    WITH_BYTE_LOOPS: false,
     WITH_CLIENT_LINE: false,
     WITH_FENCING: false,
     WITH_SERIAL_LINES: false,
