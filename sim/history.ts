@@ -46,6 +46,11 @@ export interface Operation {
   numbered?: boolean;
 }
 
+/** The same change with nobody knowing whether it was done. */
+function maybe(operation: Operation): Operation {
+  return { ...operation, outcome: UNKNOWN, returned: Infinity, result: undefined };
+}
+
 export class History {
   readonly operations: Operation[] = [];
   acknowledgedWrites = 0;
@@ -113,23 +118,23 @@ export class History {
    * The history without what a force that loses data has put beyond judgement.
    *
    * @param closedAt when the keys of each generation (the number after "+", none for the first) were given up; the list
-   * of appends that was in use then counts with them. What was in vain is left out as well. @unit ms
+   * of appends that was in use then counts with them. What was in vain may have been done or not. @unit ms
    */
   closed(closedAt: readonly number[]): History {
     if (closedAt.length === 0) return this;
     const out = new History();
     for (const operation of this.operations) {
-      if (operation.outcome !== UNKNOWN && this.wasInVain(operation)) continue;
+      if (operation.outcome !== UNKNOWN && this.wasInVain(operation)) {
+        // The force may have come to nothing (its flash write torn), and then it counts after all (seed 518).
+        if (isWrite(operation) && operation.outcome !== FAILED)
+          out.operations.push(maybe(operation));
+        continue;
+      }
       const end = closedAt[generationOf(operation, closedAt)] ?? Infinity;
       if (operation.returned < end || end === Infinity) out.operations.push(operation);
       else if (operation.invoked < end && isWrite(operation) && operation.outcome !== FAILED) {
         // It may have been done before the loss, and been seen.
-        out.operations.push({
-          ...operation,
-          outcome: UNKNOWN,
-          returned: Infinity,
-          result: undefined,
-        });
+        out.operations.push(maybe(operation));
       }
     }
     return out;

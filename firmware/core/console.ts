@@ -56,7 +56,7 @@ function helpLines(): string[] {
     "switchover          drain, then make the standby primary; loses nothing",
     "force ID            make ID primary although it may lack writes; asks twice",
     "newPair IDENTITY    found a new pair on one blank disk",
-    "fence [ID [release]] the fencing lines; switch a failed server off; asks twice",
+    "fence ID [release]  the fencing lines; a failed server off (asks twice), or on",
     "config              what this controller was told at its making",
     "trace on|off        put more into the black box",
     "memory              what the tables hold and may hold",

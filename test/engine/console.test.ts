@@ -57,7 +57,7 @@ describe.runIf(here)("the console of the real interpreter", () => {
     for (const part of [
       /no record/,
       /^Server a: /m,
-      /poll every 50 ms/,
+      /poll every \d+ ms/,
       /of \d+ variables of \d+ bytes used/,
       /switchover +drain/,
       /trace is on/,

@@ -188,4 +188,12 @@ describe("books", () => {
     history.operations[0] = counted("a", 11, 12);
     expect(checkCounter("x", history.closed([100]).operations)).toBeDefined();
   });
+
+  it("a change of such a server may have been done all the same: its force can come to nothing (seed 518)", () => {
+    const history = new History();
+    history.inVain.push({ via: "b", from: 10, to: 20 });
+    history.operations.push({ ...op("incr", "+1", "1", 11, 12), via: "b" });
+    history.operations.push({ ...op("get", "", "1", 13, 14), via: "controller" });
+    expect(checkCounter("x", history.closed([100]).operations)).toBeUndefined();
+  });
 });
