@@ -71,13 +71,15 @@ export function budgetOf({ stored, journals, hardware, measured }) {
 
 /** What flashing needs to know of a firmware. */
 export function flashFacts(name, config, stored, journals) {
-  const { board, variables, variableBytes, consoleBaud, storageBytes } = config.hardware;
+  const { board, variables, variableBytes, consoleBaud, storageBytes, watchdogSeconds } =
+    config.hardware;
   return {
     name,
     board,
     variables,
     variableBytes,
     consoleBaud,
+    watchdogSeconds,
     images: imagesOf(stored, journals, storageBytes),
     journalBytes: journals,
     loader: LOADER,

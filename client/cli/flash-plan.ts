@@ -27,6 +27,8 @@ export interface BuiltFirmware {
   variables: number;
   variableBytes: number;
   consoleBaud: number;
+  /** Time of the watchdog that its firmware starts; 0: none. @unit s */
+  watchdogSeconds: number;
   /** Images the board's Storage has room for, 1 or 2. */
   images: number;
   /** Room the two journals take, heads included. */

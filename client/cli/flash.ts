@@ -226,8 +226,14 @@ async function write(tool: EspruinoTool, name: string, content: Buffer): Promise
 }
 
 /** Stops the firmware that runs; its watchdog would bite if nobody took it over. */
-async function stopFirmware(tool: EspruinoTool, found: Found): Promise<void> {
-  if (found.firmware) await tool.evaluate(`E.enableWatchdog(${WATCHDOG_S},true)`);
+async function stopFirmware(
+  tool: EspruinoTool,
+  found: Found,
+  firmware: BuiltFirmware,
+): Promise<void> {
+  // An interpreter on a desktop has no watchdog, and hangs when it is asked for one.
+  if (found.firmware && firmware.watchdogSeconds > 0)
+    await tool.evaluate(`E.enableWatchdog(${WATCHDOG_S},true)`);
   await tool.evaluate("reset()");
   await pause(RESET_MS);
 }
@@ -245,7 +251,7 @@ async function carryOut(
     if (wrong !== "") throw new Failure(`Verification of ${plan.image} failed: ${wrong}.`);
   } else {
     // Beside a firmware that runs, the interpreter loses what is sent to its console.
-    if (found.firmware || plan.compact || !plan.keepsOld) await stopFirmware(tool, found);
+    if (found.firmware || plan.compact || !plan.keepsOld) await stopFirmware(tool, found, firmware);
     for (const name of plan.erase) await tool.evaluate(`${STORAGE}.erase(${JSON.stringify(name)})`);
     if (plan.compact) await tool.evaluate(`${STORAGE}.compact()`, SLOW_MS);
     await write(tool, plan.image, content);

@@ -11,6 +11,7 @@ const firmware: BuiltFirmware = {
   variables: 16383,
   variableBytes: 14,
   consoleBaud: 115200,
+  watchdogSeconds: 5,
   images: 2,
   journalBytes: JOURNALS,
   loader: "x".repeat(300),
