@@ -3,7 +3,7 @@
  * build with as many variables as the board has (`espruino-8190` on PATH), two agents dial in, every client slot is
  * taken, and all clients write and read at once. Only the network is the machine's instead of the board's chip.
  */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { bundleBoard } from "./bundle.mjs";
+import { isOnPath, onOneProcessor } from "./interpreter.mjs";
 import { BOOT_FILE, storageImage } from "./storage-image.mjs";
 
 /** Flash of the interpreter's fixed builds. @unit bytes */
@@ -26,7 +27,7 @@ const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 /** @returns the interpreter with that many variables, undefined when it is not on PATH */
 export function interpreterFor(variables) {
   const name = `espruino-${variables}`;
-  return spawnSync("sh", ["-c", `command -v ${name}`]).status === 0 ? name : undefined;
+  return isOnPath(name) ? name : undefined;
 }
 
 async function freePorts(count) {
@@ -93,7 +94,8 @@ class Chip {
   said = "";
 
   constructor(command, dir) {
-    this.child = spawn(command, [], { cwd: dir, stdio: ["pipe", "pipe", "ignore"] });
+    const [program, ...args] = onOneProcessor([command]);
+    this.child = spawn(program, args, { cwd: dir, stdio: ["pipe", "pipe", "ignore"] });
     this.child.stdout.on("data", (data) => {
       this.said += data.toString("latin1").replaceAll("\r", "");
     });

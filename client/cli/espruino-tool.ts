@@ -2,11 +2,13 @@
  * The official Espruino tool (npm package `espruino`), as a library, on a port of ours.
  *
  * Of it the code that writes a file into Storage is used, and its connection, which heeds XON and XOFF. Each line waits
- * for its own answer, so nothing is sent that the board has no room for, at any speed. (The tool's packets do the same
+ * for its own answer, so nothing is sent that the board has no room for, at any speed; a piece brings its check sum, so
+ * what a line has lost or damaged is not written, and sent again. (The tool's packets do the same
  * with a time limit in the board's own timers; with a firmware running they were refused after a while.) Its
  * serial and Bluetooth parts are neither installed nor loaded (docs/adr/0010-espruino-tool.md).
  */
 import { createRequire } from "node:module";
+import { crc32 } from "node:zlib";
 import { openBoardPort, placeText } from "./board-port.js";
 import type { BoardPort, PortPlace } from "./board-port.js";
 import { Failure } from "./failure.js";
@@ -51,7 +53,16 @@ interface Tool {
 
 const PATH = "dyad";
 const OPEN_MS = 10_000;
-const ANSWER_MS = 30_000;
+const ANSWER_MS = 10_000;
+/** A line that is not answered, or arrives damaged, is sent so often. */
+const TRIES = 3;
+/** Between a Ctrl-C, which empties the line that the interpreter has so far, and what comes next. @unit ms */
+const CTRL_C_MS = 500;
+const CTRL_C = "\x03";
+/** One line of the tool's code: the call up to its content, the content, and the rest. */
+const PIECE = /^(require\("Storage"\)\.write\("[^"]*",)atob\("([^"]*)"\)(,\d+(?:,\d+)?\))$/;
+/** What a piece answers that arrived otherwise than it was sent. */
+const DAMAGED = "damaged";
 /** The engine does not echo a line that begins with it. */
 const NO_ECHO = "\x10";
 /** A line is at most a little longer. @unit characters */
@@ -60,6 +71,9 @@ const CHUNK = 512;
 const HEARD_MAX = 8192;
 /** Nobody to talk to. */
 const EXIT_NOBODY = 2;
+
+/** A question that was perhaps never heard, or not as it was asked. */
+class Unheard extends Failure {}
 
 let loaded: Promise<Tool> | undefined;
 
@@ -179,10 +193,24 @@ export class EspruinoTool {
   }
 
   /**
-   * The value of an expression as the engine prints it.
+   * The value of an expression as the engine prints it. The line may lose it: then it is sent again, so it may be
+   * evaluated twice, unless `tries` is 1.
+   * @param timeoutMs for each try
    * @throws Failure when the board does not answer in time, or the expression fails there
    */
-  evaluate(expression: string, timeoutMs = ANSWER_MS): Promise<string> {
+  async evaluate(expression: string, timeoutMs = ANSWER_MS, tries = TRIES): Promise<string> {
+    for (let left = tries - 1; ; left--) {
+      try {
+        return await this.ask(expression, timeoutMs);
+      } catch (error) {
+        if (!(error instanceof Unheard) || left === 0) throw error;
+      }
+      await this.tool.Core.Serial.connection.write(CTRL_C);
+      await new Promise((wake) => setTimeout(wake, CTRL_C_MS));
+    }
+  }
+
+  private ask(expression: string, timeoutMs: number): Promise<string> {
     this.questions++;
     const mark = `<${this.questions}:`;
     const { connection } = this.tool.Core.Serial;
@@ -197,7 +225,7 @@ export class EspruinoTool {
         reject(error);
       };
       const timer = setTimeout(
-        () => fail(new Failure(`The interpreter at ${this.name} does not answer.`, EXIT_NOBODY)),
+        () => fail(new Unheard(`The interpreter at ${this.name} does not answer.`, EXIT_NOBODY)),
         timeoutMs,
       );
       const onText = (): void => {
@@ -208,7 +236,7 @@ export class EspruinoTool {
           resolve(this.heard.slice(from + mark.length, to));
         } else if (/Uncaught [^\r\n]*[\r\n]/.test(this.heard)) {
           const why = /Uncaught ([^\r\n]*)/.exec(this.heard)![1];
-          fail(new Failure(`The board could not do it (${why}): ${expression.slice(0, 80)}`));
+          fail(new Unheard(`The board could not do it (${why}): ${expression.slice(0, 80)}`));
         }
       };
       this.waiting = { onText, reject: fail };
@@ -218,14 +246,31 @@ export class EspruinoTool {
   }
 
   /**
-   * Writes a file into the board's Storage, in place of one of that name; nothing is verified here.
+   * Writes a file into the board's Storage, in place of one of that name; the whole is not verified here.
    * @param onProgress bytes written so far
+   * @throws Failure when a piece does not arrive, or there is no room for it
    */
   async upload(name: string, content: Buffer, onProgress: (bytes: number) => void): Promise<void> {
     const code = this.tool.Core.Utils.getUploadFileCode(name, content.toString("latin1"));
     const lines = code.split("\n");
     for (const [i, line] of lines.entries()) {
-      if ((await this.evaluate(line)) !== "true") {
+      const [, before, text, after] = PIECE.exec(line) as unknown as [
+        string,
+        string,
+        string,
+        string,
+      ];
+      const sum = crc32(Buffer.from(text, "base64"));
+      const checked = `(d=>(E.CRC32(d)>>>0)==${sum}?${before}d${after}:"${DAMAGED}")(atob("${text}"))`;
+      let answer = DAMAGED;
+      for (let left = TRIES; left > 0 && answer === DAMAGED; left--)
+        answer = await this.evaluate(checked);
+      if (answer === DAMAGED) {
+        throw new Failure(
+          `Piece ${i + 1} of ${name} has arrived damaged ${TRIES} times: a lower speed (--baud), or a shorter cable.`,
+        );
+      }
+      if (answer !== "true") {
         throw new Failure(`The board's Storage refused piece ${i + 1} of ${name}: has it room?`);
       }
       onProgress(Math.floor((content.length * (i + 1)) / lines.length));

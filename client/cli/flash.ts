@@ -108,6 +108,8 @@ async function takeConsole(place: PortPlace, baud: number): Promise<Found> {
 }
 
 const STORAGE = 'require("Storage")';
+/** After its answer has left. */
+const REBOOT = "setTimeout(function(){E.reboot()},200),1";
 
 async function lengthAndCrc(tool: EspruinoTool, name: string): Promise<[number, number]> {
   const text = await tool.evaluate(
@@ -134,15 +136,12 @@ async function factsOf(tool: EspruinoTool): Promise<BoardFacts> {
     );
     if (Number(bytes) >= 0) files.push({ name, bytes: Number(bytes) });
   }
-  // The loader says which image it took; without it the newest whole one would boot.
-  let boots = await tool.evaluate('typeof fw=="string"?fw:""');
-  if (!isImage(boots)) {
-    boots = "";
-    for (const { name } of files.filter((file) => isImage(file.name)).sort(newestFirst)) {
-      if ((await lengthAndCrc(tool, name))[1] !== promisedCrc(name)) continue;
-      boots = name;
-      break;
-    }
+  // As the loader does it: the newest whole one.
+  let boots = "";
+  for (const { name } of files.filter((file) => isImage(file.name)).sort(newestFirst)) {
+    if ((await lengthAndCrc(tool, name))[1] !== promisedCrc(name)) continue;
+    boots = name;
+    break;
   }
   if (boots === "" && files.some((file) => file.name === BOOT_FILE)) boots = BOOT_FILE;
   return {
@@ -218,22 +217,29 @@ async function verify(tool: EspruinoTool, name: string, content: Buffer): Promis
 }
 
 async function write(tool: EspruinoTool, name: string, content: Buffer): Promise<void> {
-  await tool.upload(name, content, progress(name, content.length));
+  const erase = `${STORAGE}.erase(${JSON.stringify(name)})`;
+  try {
+    await tool.upload(name, content, progress(name, content.length));
+  } catch (error) {
+    if (error instanceof Failure && error.exitCode !== EXIT_NOBODY)
+      await tool.evaluate(erase).catch(() => undefined);
+    throw error;
+  }
   const wrong = await verify(tool, name, content);
   if (wrong === "") return;
-  await tool.evaluate(`${STORAGE}.erase(${JSON.stringify(name)})`);
+  await tool.evaluate(erase);
   throw new Failure(`Verification of ${name} failed: ${wrong}.`);
 }
 
-/** Stops the firmware that runs; its watchdog would bite if nobody took it over. */
-async function stopFirmware(
-  tool: EspruinoTool,
-  found: Found,
-  firmware: BuiltFirmware,
-): Promise<void> {
+/**
+ * Stops whatever runs, behind the interpreter's prompt too; its watchdog would bite if nobody took it over.
+ *
+ * With the very first words, since a desktop's interpreter loses input while its loop is busy: its line and its
+ * loop are two threads at one event queue, without a lock (bin/board/interpreter.mjs).
+ */
+async function stopFirmware(tool: EspruinoTool, firmware: BuiltFirmware): Promise<void> {
   // An interpreter on a desktop has no watchdog, and hangs when it is asked for one.
-  if (found.firmware && firmware.watchdogSeconds > 0)
-    await tool.evaluate(`E.enableWatchdog(${WATCHDOG_S},true)`);
+  if (firmware.watchdogSeconds > 0) await tool.evaluate(`E.enableWatchdog(${WATCHDOG_S},true)`);
   await tool.evaluate("reset()");
   await pause(RESET_MS);
 }
@@ -241,7 +247,6 @@ async function stopFirmware(
 async function carryOut(
   tool: EspruinoTool,
   plan: FlashPlan,
-  found: Found,
   firmware: BuiltFirmware,
   content: Buffer,
 ): Promise<void> {
@@ -250,10 +255,8 @@ async function carryOut(
     const wrong = await verify(tool, plan.image, content);
     if (wrong !== "") throw new Failure(`Verification of ${plan.image} failed: ${wrong}.`);
   } else {
-    // Beside a firmware that runs, the interpreter loses what is sent to its console.
-    if (found.firmware || plan.compact || !plan.keepsOld) await stopFirmware(tool, found, firmware);
     for (const name of plan.erase) await tool.evaluate(`${STORAGE}.erase(${JSON.stringify(name)})`);
-    if (plan.compact) await tool.evaluate(`${STORAGE}.compact()`, SLOW_MS);
+    if (plan.compact) await tool.evaluate(`${STORAGE}.compact()`, SLOW_MS, 1);
     await write(tool, plan.image, content);
   }
   if (plan.loader) await write(tool, BOOT_FILE, Buffer.from(firmware.loader, "latin1"));
@@ -288,7 +291,8 @@ async function restart(
 ): Promise<void> {
   const from = said().length;
   let heard = "";
-  await tool.evaluate("setTimeout(function(){E.reboot()},200),1");
+  // Said once: a second one could reach the firmware. Whether it was heard is seen soon.
+  await tool.evaluate(REBOOT, undefined, 1).catch(() => undefined);
   const end = performance.now() + REPORT_MS;
   const report = new RegExp(`dyad on ${firmware.name}: [^\\r\\n]*`);
   await pause(RESET_MS);
@@ -335,7 +339,10 @@ export async function flash(options: FlashOptions): Promise<void> {
 
   let said = "";
   const tool = await EspruinoTool.open(place, baud, (text) => (said += text));
+  let stopped = false;
   try {
+    await stopFirmware(tool, firmware);
+    stopped = true;
     const facts = await factsOf(tool);
     say(
       `${placeText(place)}: ${facts.board}, Espruino ${facts.version}, ${facts.variables} variables, ` +
@@ -352,12 +359,12 @@ export async function flash(options: FlashOptions): Promise<void> {
         `${facts.boots} stays until the next flashing: it boots again if this one does not arrive whole`,
       );
     }
-    await carryOut(tool, plan, found, firmware, content);
+    await carryOut(tool, plan, firmware, content);
     await restart(tool, () => said, place, baud, plan, firmware);
   } catch (error) {
-    // The firmware gave its console away; it gets it back with the power only.
-    if (found.firmware && error instanceof Failure && error.exitCode !== EXIT_NOBODY) {
-      await tool.evaluate("setTimeout(function(){E.reboot()},200),1").catch(() => undefined);
+    // What was stopped starts again with the board only.
+    if (stopped && error instanceof Failure && error.exitCode !== EXIT_NOBODY) {
+      await tool.evaluate(REBOOT, undefined, 1).catch(() => undefined);
       say("The board was restarted.");
     }
     throw error;

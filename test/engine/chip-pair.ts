@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
 import { bundleIotjs } from "../../bin/board/bundle-iotjs.mjs";
+import { isOnPath, onOneProcessor } from "../../bin/board/interpreter.mjs";
 import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
 import { RespClient } from "../../bench/resp-client.js";
 
@@ -57,7 +58,7 @@ export type ServerId = (typeof SERVERS)[number];
 
 /** Whether an engine's interpreter can be run here. */
 export function isThere(engine: Engine): boolean {
-  return spawnSync("sh", ["-c", `command -v ${engine}`]).status === 0;
+  return isOnPath(engine);
 }
 
 /** A signal that a process ignores, so do those it becomes; IoT.js cannot do it by itself. */
@@ -252,7 +253,7 @@ export class ChipPair {
    * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
    * @param bootFirst a script that the interpreter runs before the firmware
    * @param lines a serial cable to each server: the devices of its two ends
-   * @param linkVia port that the servers dial instead of the board's own; it gets that one
+   * @param linkVia port that a server dials instead of the board's own; it gets that one
    * @param special `inMemory`: the firmware's text lies in memory, since the interpreter on a desktop reads its flash
    * through files, which no board does; `agents`: their timings
    */
@@ -262,7 +263,7 @@ export class ChipPair {
     roomBytes?: number,
     bootFirst?: string,
     lines?: Record<ServerId, { chip: string; server: string }>,
-    linkVia?: (linkPort: number) => Promise<number>,
+    linkVia?: (linkPort: number, id: ServerId) => Promise<number>,
     special: { inMemory?: boolean; agents?: Record<string, number> } = {},
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
@@ -294,7 +295,7 @@ export class ChipPair {
     raw.ports = { redis, native, link, udp: 0 };
     Object.assign(raw.timings, PATIENT);
     Object.assign(raw, changes);
-    let command: string[] = [engine];
+    let command = onOneProcessor([engine]);
     if (engine === "iotjs") {
       raw.hardware.consoleDevice = `tcp:${typed}`;
       writeFileSync(
@@ -317,7 +318,8 @@ export class ChipPair {
       }
       writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     }
-    const dialled = linkVia === undefined ? link : await linkVia(link);
+    const dialled = { a: link, b: link };
+    if (linkVia !== undefined) for (const id of SERVERS) dialled[id] = await linkVia(link, id);
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),
@@ -325,7 +327,7 @@ export class ChipPair {
           id,
           servers: ["a", "b"],
           dir: `data-${id}`,
-          controller: { host: "127.0.0.1", linkPort: dialled, clientPort: redis },
+          controller: { host: "127.0.0.1", linkPort: dialled[id], clientPort: redis },
           peer: { host: "127.0.0.1", port: peer },
           peerPort,
           udpPort: udp,

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { onOneProcessor } from "../../bin/board/interpreter.mjs";
 
 const RESTART_MS = 100;
 
@@ -46,7 +47,8 @@ export class DeskBoard {
   powerOn(): void {
     this.on = true;
     this.boots++;
-    const child = spawn(this.command, [], { cwd: this.dir, stdio: ["pipe", "pipe", "ignore"] });
+    const [program, ...args] = onOneProcessor([this.command]) as [string, ...string[]];
+    const child = spawn(program, args, { cwd: this.dir, stdio: ["pipe", "pipe", "ignore"] });
     this.child = child;
     child.stdin.on("error", () => undefined);
     child.stdout.on("data", (data: Buffer) => {

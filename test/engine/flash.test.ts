@@ -1,8 +1,8 @@
 /** `dyad flash` end to end: the real interpreter behind a TCP bridge, its Storage kept through every restart. */
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { parseBoard } from "../../bin/board/board-config.mjs";
@@ -25,6 +25,7 @@ let name: string;
 
 beforeEach(async () => {
   if (!here) return;
+  expect(spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")]).status).toBe(0);
   const dir = mkdtempSync(join(tmpdir(), "dyad-flash-"));
   undo.push(() => rmSync(dir, { recursive: true, force: true }));
   writeFileSync(join(dir, "espruino.flash"), Buffer.alloc(FLASH_BYTES, 0xff));
@@ -46,6 +47,7 @@ function built(content: Buffer, changes: Record<string, unknown> = {}): Buffer {
   const config = parseBoard({ ...raw, key: "5a".repeat(32) }, name);
   const facts = { ...flashFacts(name, config, content.length, 8192), ...changes };
   const base = join(ROOT, "dist", name);
+  mkdirSync(dirname(base), { recursive: true });
   writeFileSync(`${base}.json`, JSON.stringify(facts));
   writeFileSync(`${base}.bootcde`, content);
   undo.push(() => {
@@ -83,38 +85,27 @@ describe.runIf(here)("dyad flash on the real interpreter", () => {
         readFileSync(join(ROOT, "board-configs", "espruino-linux.json"), "utf8"),
       ) as { keyFile?: string } & Record<string, unknown>;
       delete raw.keyFile;
-      const stored = async (key: string): Promise<Buffer> =>
-        (
-          await bundleBoard(
-            ROOT,
-            name,
-            parseBoard(
-              {
-                ...raw,
-                key: key.repeat(32),
-                ports: { redis: 0, native: 26381, link: 26382, udp: 0 },
-              },
-              name,
-            ),
-          )
-        ).stored;
-      const first = built(await stored("11"));
+      const ports = { redis: 0, native: 26381, link: 26382, udp: 0 };
+      const config = parseBoard({ ...raw, key: "11".repeat(32), ports }, name);
+      const first = built((await bundleBoard(ROOT, name, config)).stored);
       const one = await flash();
       expect(one.out).toContain("boots nothing");
       expect(one.out).toMatch(new RegExp(`dyad on ${name}: .* free, ${nameOf(1, first)}`));
       expect(one.code).toBe(0);
 
-      // It runs, and gives its console away and takes it back with the restart.
-      const second = built(await stored("22"));
+      // It runs, gives its console away, and has it back with the restart.
+      const again = await flash();
+      expect(again.out).toContain("running now:");
+      expect(again.out).toContain("is there already");
+      expect(again.out).toMatch(new RegExp(`dyad on ${name}: .* free, ${nameOf(1, first)}`));
+      expect(again.code).toBe(0);
+
+      const second = built(tiny("second"));
       const two = await flash();
       expect(two.out).toContain("running now:");
       expect(two.out).toContain(`${nameOf(1, first)} stays`);
-      expect(two.out).toMatch(new RegExp(`dyad on ${name}: .* free, ${nameOf(2, second)}`));
+      expect(two.out).toContain(`second, ${nameOf(2, second)}`);
       expect(two.code).toBe(0);
-
-      const again = await flash();
-      expect(again.out).toContain("is there already");
-      expect(again.code).toBe(0);
     },
     SLOW,
   );
@@ -140,7 +131,13 @@ describe.runIf(here)("dyad flash on the real interpreter", () => {
       );
 
       const third = built(tiny("third"));
-      board.tamper = (text) => text.replace(/^(.*atob\(".{100})./, "$1A");
+      const change = (text: string): string => text.replace(/(atob\(".{100})./, "$1A");
+      board.tamper = change;
+      const damaged = await flash();
+      expect(damaged.out).toMatch(/Piece 1 of fw\d+-[0-9a-f]+ has arrived damaged 3 times/);
+      expect(damaged.code).toBe(1);
+      // A change that a piece's own check sum does not show.
+      board.tamper = (text) => change(text.replace(/==\d+\?/, "?"));
       const changed = await flash();
       expect(changed.out).toMatch(/Verification of fw\d+-[0-9a-f]+ failed/);
       expect(changed.code).toBe(1);
@@ -154,7 +151,15 @@ describe.runIf(here)("dyad flash on the real interpreter", () => {
         SLOW,
       );
 
+      // One piece is changed, and one does not arrive: they are sent again.
+      let pieces = 0;
+      board.tamper = (text) => {
+        if (!text.includes("atob(")) return text;
+        pieces++;
+        return pieces === 2 ? change(text) : pieces === 4 ? "" : text;
+      };
       const done = await flash();
+      board.tamper = undefined;
       expect(done.out).toMatch(new RegExp(`third, fw\\d+-${nameOf(1, third).slice(7)}`));
       expect(done.code).toBe(0);
     },

@@ -1,0 +1,2 @@
+export function isOnPath(name: string): boolean;
+export function onOneProcessor(command: readonly string[]): string[];
