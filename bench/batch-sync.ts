@@ -125,7 +125,7 @@ export async function run(args: BenchArgs): Promise<void> {
     hog.kill("SIGKILL");
     const besideTo = Date.now();
     await sleep(500);
-    pin(await pair.restart(standby), "1");
+    await pair.restart(standby, "1");
     const startedAt = Date.now();
     let asking = Infinity;
     ours = await watchTransfer(

@@ -189,13 +189,17 @@ export class Pair {
     signal(this.pid(name), how);
   }
 
-  /** Runs the node's own command, as an operator would. */
-  async restart(name: NodeName): Promise<number> {
+  /**
+   * Runs the node's own command, as an operator would.
+   * @param cores it runs on these from its first instruction, as taskset names them
+   */
+  async restart(name: NodeName, cores?: string): Promise<number> {
     const node = this.nodes.get(name)!;
     if (isAlive(node.pid)) throw new Error(`${name} still runs as ${node.pid}`);
     mkdirSync(join(this.dir, "logs"), { recursive: true });
     const log = openSync(join(this.dir, "logs", `${name}.log`), "a");
-    const shell = spawn("sh", ["-c", `exec ${node.command}`], {
+    const bound = cores === undefined ? "" : `taskset -c ${cores} `;
+    const shell = spawn("sh", ["-c", `exec ${bound}${node.command}`], {
       stdio: ["ignore", log, log],
       detached: true,
     });
