@@ -28,8 +28,9 @@ export const DATA_HELD = 1;
 /** The step goes on top of all data so far: everything is put behind before it. */
 export const DATA_ALL = 2;
 
-/** The least slice, and the largest one as long as nothing presses: making one holds the loop, and reads with it. */
+/** The least slice. */
 const SLICE_KEYS_MIN = 64;
+/** As long as nothing presses a slice has this share of its bound at most: making one holds the loop, and reads with it. */
 const SLICE_EASY_SHARE = 1 / 4;
 /** While it is brought up to date a standby may hold this many times more keys, and bytes. */
 const CATCH_UP_KEYS = 6;

@@ -29,6 +29,7 @@ import type { Roles } from "./roles.js";
 import type { SessionTable } from "./session-table.js";
 import type { SyncLog } from "./sync-log.js";
 
+/** So many shares a turn sends that comes late: the loop was held up, and clients wait there as well. */
 const SHARES_MAX = 4;
 
 /** The primary's side: what of the log has been sent, and what of that has arrived. */

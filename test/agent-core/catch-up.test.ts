@@ -114,6 +114,24 @@ describe("the primary's side", () => {
     expect(sent(world)).toBe(100);
   });
 
+  test("a turn that comes late sends the missed shares as well, four in all at most", () => {
+    const world = behind(100, { streamTurnBytes: 1000, streamTurnMs: 1 });
+    world.b.start();
+    untilStreaming(world);
+    const after = (ms: number): number => {
+      const before = sent(world);
+      world.nowMs += ms;
+      world.round();
+      return sent(world) - before;
+    };
+    expect(after(1)).toBe(5);
+    // A share ends with the entry that fills it, so three of them together hold a little less.
+    expect(after(3)).toBeGreaterThan(12);
+    const most = after(4);
+    expect(most).toBeGreaterThan(16);
+    expect(after(50)).toBe(most);
+  });
+
   test("with the window full it stops, and goes on with what is confirmed", () => {
     const world = behind(100, { streamWindowBytes: 4000 });
     world.b.start();

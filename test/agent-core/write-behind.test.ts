@@ -88,6 +88,20 @@ describe("write-behind", () => {
     expect(hot.a.log()["bytes"]).toBeLessThan(8192);
   });
 
+  test("a slice that nothing presses for has a quarter of its bound at most", () => {
+    const longest = (keys: number): number => {
+      const world = new World({ overlayKeysMax: 2000, sliceKeysMax: 400 });
+      world.begin();
+      const seen = watch(world.a);
+      for (let i = 0; i < keys; i++) world.set(0, "k" + i, "v");
+      world.pass(1500);
+      expect(seen.reduce((sum, one) => sum + one.data.length, 0)).toBe(keys);
+      return Math.max(...seen.map((one) => one.data.length));
+    };
+    expect(longest(1500)).toBe(100);
+    expect(longest(3000)).toBe(400);
+  });
+
   test("a slice has its bounds, whatever one command wrote: by keys, and by bytes", () => {
     const world = new World({
       overlayKeysMax: 2000,

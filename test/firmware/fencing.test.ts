@@ -139,6 +139,35 @@ describe("policy operator", () => {
     expect(deadlines.next()).toBe(Infinity);
   });
 
+  test("offMs 0: it stays off until the operator releases it", () => {
+    const pair = FakePair.fenced("operator");
+    pair.config.fencing!.offMs = 0;
+    pair.a.hang();
+    pair.run(1000);
+    expect(say(pair, "fence a")).toContain("switch a off until you say: fence a release");
+    say(pair, "fence a");
+    pair.run(60_000);
+    expect(pair.fenceLog).toEqual(["a on"]);
+    expect(say(pair, "fence")).toContain("a: fence: off for 60 s, reads back off");
+    say(pair, "fence a release");
+    expect(pair.fenceLog).toEqual(["a on", "a off"]);
+    pair.until(() => pair.status.servers[0]!.up);
+  });
+
+  test("held off and reading back on again: the output is let go, and that is an error", () => {
+    const pair = FakePair.fenced("operator");
+    pair.a.hang();
+    pair.run(1000);
+    say(pair, "fence a");
+    say(pair, "fence a");
+    pair.until(() => noted(pair, "fenced").length > 0);
+    pair.powered[0] = true;
+    pair.run(20);
+    expect(noted(pair, "fence failed")).toEqual(["a reads back on although it is held off"]);
+    expect(pair.fenceLog).toEqual(["a on", "a off"]);
+    expect(say(pair, "fence")).toContain("a: fence: failed for 0 s, reads back on");
+  });
+
   test("said again too late it is only asked again", () => {
     const pair = FakePair.fenced("operator");
     pair.a.hang();
