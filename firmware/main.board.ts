@@ -9,15 +9,14 @@
  * cannot be had, 5 the flash cannot be read.
  */
 import { lookup } from "node:dns/promises";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
 import type { ConsolePort } from "../hal/node/console-port.js";
-import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
+import { lockDirectory } from "../hal/node/dir-lock.js";
 import { openFlashFile } from "../hal/virtual-board/node-flash.js";
 import type { FlashFile } from "../hal/virtual-board/node-flash.js";
 import { NodeBoard } from "../hal/virtual-board/node-host.js";
@@ -29,20 +28,25 @@ import { Storage } from "../hal/virtual-board/storage.js";
 import { checkLimits } from "./core/limits.js";
 import type { Limits } from "./core/limits.js";
 import type { Timings } from "./core/config.js";
-import { ConfigError, readConfig } from "./node-config.js";
 import type { ControllerSettings } from "./node-config.js";
-
-const EXIT_STOPPED = 0;
-const EXIT_FAULT = 1;
-const EXIT_CONFIG = 2;
-const EXIT_IN_USE = 3;
-const EXIT_PORT = 4;
-const EXIT_FLASH = 5;
+import {
+  EXIT_CONFIG,
+  EXIT_FAULT,
+  EXIT_FLASH,
+  EXIT_PORT,
+  EXIT_STOPPED,
+  describePorts,
+  failAs,
+  outliveTerminal,
+  portProblem,
+  runProgram,
+  stopInOrder,
+  writePortsFile,
+} from "./node-program.js";
+import type { Fail, Manners, Ports } from "./node-program.js";
 
 /** Name of the board whose firmware this runs, as board-configs/ has it. */
 const BOARD = "virtual";
-/** Where tools find the ports of a controller that chose some itself. */
-const PORTS_FILE = "controller.ports.json";
 const FLASH_FILE = "board.flash";
 /** The flash of the controller on Node in the same directory: another chip's, void as soon as this one serves. */
 const OTHER_FLASH = ["flash.0", "flash.1"];
@@ -55,18 +59,7 @@ interface BoardFile {
   hardware: { memoryBytes: number; storageBytes: number; consoleDevice: string };
 }
 
-function fail(exitCode: number, message: string): never {
-  process.stderr.write(`dyad board: ${message}\n`);
-  process.exit(exitCode);
-}
-
-function portProblem(field: string, host: string, port: number, error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (code === "EADDRINUSE") {
-    return `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`;
-  }
-  return `cannot listen on ${host}, port ${port} ("${field}"): ${message}`;
-}
+const fail: Fail = failAs("board");
 
 function readBuilt(name: string): string {
   const path = fileURLToPath(new URL(name, import.meta.url));
@@ -80,12 +73,6 @@ function given(file: string): { timings?: Partial<Timings>; limits?: Partial<Lim
     timings?: Partial<Timings>;
     limits?: Partial<Limits>;
   };
-}
-
-interface Ports {
-  link: number;
-  redis: number;
-  native: number;
 }
 
 /** The board's constants with what this pair's configuration says in their places. */
@@ -137,9 +124,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   const startedAt = performance.now();
   mkdirSync(dir, { recursive: true });
   const lock = lockDirectory(dir);
-  // A terminal that has gone away is no reason to end.
-  process.stdout.on("error", () => undefined);
-  process.stderr.on("error", () => undefined);
+  outliveTerminal();
   const built = JSON.parse(readBuilt(`${BOARD}.board.json`)) as BoardFile;
   const firmware = readBuilt(`${BOARD}.js`);
 
@@ -185,9 +170,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   for (const name of OTHER_FLASH) rmSync(join(dir, name), { force: true });
   const constants = await constantsOf(built, settings, ports);
 
-  const portsPath = join(dir, PORTS_FILE);
-  writeFileSync(`${portsPath}.new`, `${JSON.stringify({ pid: process.pid, host, ...ports })}\n`);
-  renameSync(`${portsPath}.new`, portsPath);
+  const portsPath = writePortsFile(dir, host, ports);
   const ask = (line: string): string => {
     if (!board.isOn) return "error: the board is restarting";
     return answerOf(board.ask(`${line}\r`), line);
@@ -197,7 +180,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
       case "pid":
         return String(process.pid);
       case "ports":
-        return JSON.stringify({ pid: process.pid, host, ...ports });
+        return describePorts(host, ports);
       case "metrics":
         return JSON.stringify(metrics(board, resets));
       case "status --json":
@@ -235,11 +218,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     lock.release();
     process.exit(EXIT_STOPPED);
   };
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
-  if (manners.withParent) {
-    // The other end belongs to `dyad up`; it closes when that process ends, in whatever way.
-    process.stdin.on("end", stop).on("close", stop).on("error", stop).resume();
-  }
+  stopInOrder(manners, stop);
   say(
     `[board: up after ${Math.round(performance.now() - startedAt)} ms (pid ${process.pid}): Redis clients at ` +
       `${host}:${ports.redis}, native at ${ports.native}, servers at ${ports.link}]\n`,
@@ -265,42 +244,4 @@ function metrics(board: NodeBoard, resets: number): object {
   };
 }
 
-interface Manners {
-  /** Started by `dyad up`: end with it. */
-  withParent: boolean;
-  console: boolean;
-}
-
-async function main(): Promise<void> {
-  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
-  try {
-    values = parseArgs({
-      options: {
-        config: { type: "string" },
-        "with-parent": { type: "boolean" },
-        console: { type: "boolean" },
-      },
-    }).values;
-  } catch (error) {
-    fail(EXIT_CONFIG, `${(error as Error).message} Usage: board --config FILE [--console]`);
-  }
-  if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
-  let settings: ControllerSettings;
-  try {
-    settings = readConfig(values.config);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    fail(EXIT_CONFIG, error.message);
-  }
-  try {
-    await run(settings, {
-      withParent: values["with-parent"] === true,
-      console: values.console === true,
-    });
-  } catch (error) {
-    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
-    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
-  }
-}
-
-await main();
+await runProgram({ name: "board", run });

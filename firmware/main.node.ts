@@ -6,16 +6,15 @@
  * cannot be had, 5 the flash cannot be read. SIGTERM and SIGINT stop it in order.
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
-import { parseArgs } from "node:util";
 import { crc32 } from "node:zlib";
 import type { Flash, Listener } from "../hal/hal.js";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
 import type { ConsolePort } from "../hal/node/console-port.js";
-import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
+import { lockDirectory } from "../hal/node/dir-lock.js";
 import { openFlash } from "../hal/node/flash.js";
 import { nodeHardware } from "../hal/node/hardware.js";
 import { openLog } from "../hal/node/log.js";
@@ -30,49 +29,29 @@ import type { ConnectionKind } from "./core/core.js";
 import { createForwarder } from "./core/forward.js";
 import { createLoop } from "./loop.js";
 import type { Loop } from "./loop.js";
-import { ConfigError, readConfig } from "./node-config.js";
 import type { ControllerSettings } from "./node-config.js";
+import {
+  EXIT_FAULT,
+  EXIT_FLASH,
+  EXIT_PORT,
+  EXIT_STOPPED,
+  describePorts,
+  failAs,
+  outliveTerminal,
+  portProblem,
+  runProgram,
+  stopInOrder,
+  writePortsFile,
+} from "./node-program.js";
+import type { Fail, Manners } from "./node-program.js";
 import { sentenceOf, summaryOf } from "./plain-words.js";
 import type { StatusWords } from "./plain-words.js";
 
-const EXIT_STOPPED = 0;
-const EXIT_FAULT = 1;
-const EXIT_CONFIG = 2;
-const EXIT_IN_USE = 3;
-const EXIT_PORT = 4;
-const EXIT_FLASH = 5;
-
 const SEED_BYTES = 32;
-/** Where tools find the ports of a controller that chose some itself. */
-const PORTS_FILE = "controller.ports.json";
 /** The flash of a virtual board in the same directory: another chip's, void as soon as this one serves. */
 const BOARD_FLASH = "board.flash";
 
-function fail(exitCode: number, message: string): never {
-  process.stderr.write(`dyad controller: ${message}\n`);
-  process.exit(exitCode);
-}
-
-/** What a failed listen means and what to do. */
-function portProblem(field: string, host: string, port: number, error: unknown): string {
-  switch ((error as NodeJS.ErrnoException).code) {
-    case "EADDRINUSE":
-      return `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`;
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-      return `this machine has no address ${host}: change "host"`;
-    case "EACCES":
-      return `port ${port} needs more rights than this user has: change "${field}" to one above 1023`;
-    default:
-      return `cannot listen on ${host}, port ${port} ("${field}"): ${(error as Error).message}`;
-  }
-}
-
-interface Manners {
-  /** Started by `dyad up`: end with it, and say nothing on the terminal but what it shows. */
-  withParent: boolean;
-  console: boolean;
-}
+const fail: Fail = failAs("controller");
 
 function coreServer(settings: ControllerSettings, index: 0 | 1): ServerConfig {
   const { id, preset, serial } = settings.servers[index]!;
@@ -89,9 +68,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   const say = (text: string): void => {
     process.stdout.write(`${new Date().toTimeString().slice(0, 8)}  ${text}\n`);
   };
-  // A terminal that has gone away is no reason to end.
-  process.stdout.on("error", () => undefined);
-  process.stderr.on("error", () => undefined);
+  outliveTerminal();
 
   rmSync(join(dir, BOARD_FLASH), { force: true });
   let flash: Flash;
@@ -183,14 +160,12 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     native: await listen("native", "nativePort", settings.nativePort),
   };
   lineClient?.start();
-  const portsPath = join(dir, PORTS_FILE);
-  writeFileSync(`${portsPath}.new`, `${JSON.stringify({ pid: process.pid, host, ...ports })}\n`);
-  renameSync(`${portsPath}.new`, portsPath);
+  const portsPath = writePortsFile(dir, host, ports);
 
   const answer = (line: string): string => {
     try {
       if (line === "pid") return String(process.pid);
-      if (line === "ports") return JSON.stringify({ pid: process.pid, host, ...ports });
+      if (line === "ports") return describePorts(host, ports);
       if (line === "status --json") return JSON.stringify(loop.status());
       if (line === "metrics") return JSON.stringify(metrics(loop));
       return loop.console(line);
@@ -221,14 +196,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     lock.release();
     process.exit(EXIT_STOPPED);
   };
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-    process.on(signal, () => stop(signal));
-  }
-  if (manners.withParent) {
-    // The other end belongs to `dyad up`; it closes when that process ends, in whatever way.
-    const gone = (): void => stop("the process that started it has ended");
-    process.stdin.on("end", gone).on("close", gone).on("error", gone).resume();
-  }
+  stopInOrder(manners, stop);
   log.note("info", "up", { pid: process.pid, dir, host, ...ports, node: process.version });
   say(
     `the controller is up (pid ${process.pid}): Redis clients at ${host}:${ports.redis}, ` +
@@ -252,36 +220,4 @@ function metrics(loop: Loop): object {
   };
 }
 
-async function main(): Promise<void> {
-  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
-  try {
-    values = parseArgs({
-      options: {
-        config: { type: "string" },
-        "with-parent": { type: "boolean" },
-        console: { type: "boolean" },
-      },
-    }).values;
-  } catch (error) {
-    fail(EXIT_CONFIG, `${(error as Error).message} Usage: controller --config FILE [--console]`);
-  }
-  if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
-  let settings: ControllerSettings;
-  try {
-    settings = readConfig(values.config);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    fail(EXIT_CONFIG, error.message);
-  }
-  try {
-    await run(settings, {
-      withParent: values["with-parent"] === true,
-      console: values.console === true,
-    });
-  } catch (error) {
-    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
-    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
-  }
-}
-
-await main();
+await runProgram({ name: "controller", run });

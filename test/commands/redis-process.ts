@@ -2,30 +2,18 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { REPLY_UNFINISHED, ReplyScanner } from "../../protocol/resp-reply.js";
 import type { Argument } from "./harness.js";
+import { freePort } from "../free-ports.js";
 
 export const REDIS_PATH = "/usr/bin/redis-server";
 
 export function redisIsThere(): boolean {
   return existsSync(REDIS_PATH);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() =>
-        resolve(typeof address === "object" && address !== null ? address.port : 0),
-      );
-    });
-  });
 }
 
 export class RedisProcess {

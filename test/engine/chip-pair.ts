@@ -6,7 +6,7 @@ import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -17,6 +17,7 @@ import { bundleIotjs } from "../../bin/board/bundle-iotjs.mjs";
 import { isOnPath, onOneProcessor } from "../../bin/board/interpreter.mjs";
 import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
 import { RespClient } from "../../bench/resp-client.js";
+import { freePorts } from "../free-ports.js";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const AGENT = join(ROOT, "dist", "agent.js");
@@ -79,19 +80,6 @@ export async function until(
     if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);
     await sleep(25);
   }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1");
-      await new Promise((ready) => server.once("listening", ready));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
-  return ports;
 }
 
 /** The interpreter with the firmware: a chip that can be plugged in and out. Its flash stays. */

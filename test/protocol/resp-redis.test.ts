@@ -3,13 +3,13 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeSink, writeBulkText, writeError, writeSimple } from "../../protocol/resp.js";
 import { latin1, outcomesOf, wireOf } from "./resp-outcomes.js";
+import { freePort } from "../free-ports.js";
 
 const SEED = 20_261;
 const RANDOM_CASES = 400;
@@ -25,15 +25,6 @@ let redis: ChildProcess | undefined;
 let port = 0;
 let directory = "";
 let absent = "";
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const chosen = (server.address() as AddressInfo).port;
-  server.close();
-  await once(server, "close");
-  return chosen;
-}
 
 beforeAll(async () => {
   port = await freePort();

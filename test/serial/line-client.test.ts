@@ -14,6 +14,7 @@ import { createLineClient } from "../../firmware/line-client.js";
 import type { Serial, SerialOptions, TcpOptions, TcpSocket } from "../../hal/hal.js";
 import { FRAME_COMMAND, FRAME_REPLY, frameOf } from "../../protocol/frame.js";
 import { FORM_BINARY, FORM_TEXT, SIDE_OTHER, encodeSerial } from "../../protocol/serial.js";
+import { freePorts } from "../free-ports.js";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const hasSocat = spawnSync("socat", ["-V"]).status === 0;
@@ -280,14 +281,4 @@ async function startPair(dir: string, path: string): Promise<void> {
     if (count > 1200) throw new Error(`no pair: ${status}`);
     await new Promise((wake) => setTimeout(wake, 50));
   }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(
-    servers.map((server) => new Promise((ready) => server.once("listening", ready))),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
-  return ports;
 }

@@ -11,6 +11,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { askNode } from "../../client/cli/ask-node.js";
+import { freePort } from "../free-ports.js";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const KEY = "00112233445566778899aabbccddeeff";
@@ -40,15 +41,6 @@ function run(program: string, args: string[]): ChildProcess {
   const child = spawn(program, args, { stdio: ["pipe", "ignore", "inherit"] });
   undo.push(() => child.kill("SIGKILL"));
   return child;
-}
-
-/** A port nobody listens at. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((closed) => server.close(closed));
-  return port;
 }
 
 /** A network cable: TCP to the controller, UDP to the server. Cut, it carries nothing and closes nothing. */

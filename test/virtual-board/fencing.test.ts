@@ -5,10 +5,8 @@
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
@@ -16,36 +14,14 @@ import { RespClient } from "../../bench/resp-client.js";
 import { NodeBoard } from "../../hal/virtual-board/node-host.js";
 import { loadEngine } from "../../hal/virtual-board/node-module.js";
 import { Storage } from "../../hal/virtual-board/storage.js";
+import { ROOT, until } from "../engine/chip-pair.js";
+import { freePorts } from "../free-ports.js";
 
-const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const AGENT = join(ROOT, "dist", "agent.js");
 const KEY = "00112233445566778899aabbccddeeff";
 const STORAGE_BYTES = 256 * 1024;
 const OUTPUT = "B1";
 const INPUT = "B2";
-
-const sleep = (ms: number): Promise<void> => new Promise((wake) => setTimeout(wake, ms));
-
-async function until(what: string, ask: () => boolean): Promise<void> {
-  for (let i = 0; i < 1600; i++) {
-    if (ask()) return;
-    await sleep(25);
-  }
-  throw new Error(`did not come: ${what}`);
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1");
-      await new Promise((ready) => server.once("listening", ready));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
-  return ports;
-}
 
 const dir = mkdtempSync(join(tmpdir(), "dyad-fence-"));
 const agents = new Map<string, ChildProcess>();

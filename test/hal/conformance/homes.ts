@@ -13,7 +13,6 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -32,6 +31,7 @@ import { NodeBoard } from "../../../hal/virtual-board/node-host.js";
 import { loadEngine } from "../../../hal/virtual-board/node-module.js";
 import { Storage } from "../../../hal/virtual-board/storage.js";
 import { startPuppet } from "./puppet.js";
+import { freePort } from "../../free-ports.js";
 
 const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 const HERE = "test/hal/conformance";
@@ -124,14 +124,6 @@ function writeImage(dir: string, files: string[], image: FlashImage): void {
     if (bytes === undefined) rmSync(path, { force: true });
     else if (!existsSync(path) || !readFileSync(path).equals(bytes)) writeFileSync(path, bytes);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, HOST);
-  await new Promise((ready) => server.once("listening", ready));
-  const { port } = server.address() as { port: number };
-  await new Promise((closed) => server.close(closed));
-  return port;
 }
 
 /** Bytes that a write has changed, one after the other; `marks` says which come first. */

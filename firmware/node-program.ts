@@ -1,0 +1,132 @@
+/**
+ * What the two controllers that are programs on this machine have in common (main.node.ts and main.board.ts): their
+ * command line, their exit status, and how they end with the process that started them.
+ */
+import { renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { DirectoryInUse } from "../hal/node/dir-lock.js";
+import { ConfigError, readConfig } from "./node-config.js";
+import type { ControllerSettings } from "./node-config.js";
+
+export const EXIT_STOPPED = 0;
+/** A broken invariant, or what nobody expected. */
+export const EXIT_FAULT = 1;
+export const EXIT_CONFIG = 2;
+/** Another controller has the directory. */
+export const EXIT_IN_USE = 3;
+/** A port cannot be had. */
+export const EXIT_PORT = 4;
+/** The flash cannot be read. */
+export const EXIT_FLASH = 5;
+
+/** Where tools find the ports of a controller that chose some itself. */
+const PORTS_FILE = "controller.ports.json";
+
+export interface Manners {
+  /** Started by `dyad up`: end with it, and say nothing on the terminal but what it shows. */
+  withParent: boolean;
+  console: boolean;
+}
+
+export interface Ports {
+  link: number;
+  redis: number;
+  native: number;
+}
+
+export interface Program {
+  /** As error messages have it. */
+  name: string;
+  run(settings: ControllerSettings, manners: Manners): Promise<void>;
+}
+
+export type Fail = (exitCode: number, message: string) => never;
+
+/** @returns what says what is wrong, and ends the program */
+export function failAs(name: string): Fail {
+  return (exitCode, message) => {
+    process.stderr.write(`dyad ${name}: ${message}\n`);
+    process.exit(exitCode);
+  };
+}
+
+/** What a failed listen means and what to do. @param field of the configuration */
+export function portProblem(field: string, host: string, port: number, error: unknown): string {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case "EADDRINUSE":
+      return `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`;
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `this machine has no address ${host}: change "host"`;
+    case "EACCES":
+      return `port ${port} needs more rights than this user has: change "${field}" to one above 1023`;
+    default:
+      return `cannot listen on ${host}, port ${port} ("${field}"): ${(error as Error).message}`;
+  }
+}
+
+/** What tools read to find this controller. */
+export function describePorts(host: string, ports: Ports): string {
+  return JSON.stringify({ pid: process.pid, host, ...ports });
+}
+
+/** @returns the file's path, to be removed at the end */
+export function writePortsFile(dir: string, host: string, ports: Ports): string {
+  const path = join(dir, PORTS_FILE);
+  writeFileSync(`${path}.new`, `${describePorts(host, ports)}\n`);
+  renameSync(`${path}.new`, path);
+  return path;
+}
+
+/** A terminal that has gone away is no reason to end. */
+export function outliveTerminal(): void {
+  process.stdout.on("error", () => undefined);
+  process.stderr.on("error", () => undefined);
+}
+
+/** @param stop may be called more than once; the reason is for people */
+export function stopInOrder(manners: Manners, stop: (why: string) => void): void {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    process.on(signal, () => stop(signal));
+  }
+  if (!manners.withParent) return;
+  // The other end belongs to `dyad up`; it closes when that process ends, in whatever way.
+  const gone = (): void => stop("the process that started it has ended");
+  process.stdin.on("end", gone).on("close", gone).on("error", gone).resume();
+}
+
+/** Reads the command line and the configuration it names, and runs the program; whatever is wrong ends it with a word. */
+export async function runProgram(program: Program): Promise<void> {
+  const fail: Fail = failAs(program.name);
+  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
+  try {
+    values = parseArgs({
+      options: {
+        config: { type: "string" },
+        "with-parent": { type: "boolean" },
+        console: { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    const usage = `Usage: ${program.name} --config FILE [--console]`;
+    fail(EXIT_CONFIG, `${(error as Error).message} ${usage}`);
+  }
+  if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
+  let settings: ControllerSettings;
+  try {
+    settings = readConfig(values.config);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    fail(EXIT_CONFIG, error.message);
+  }
+  try {
+    await program.run(settings, {
+      withParent: values["with-parent"] === true,
+      console: values.console === true,
+    });
+  } catch (error) {
+    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
+    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
+  }
+}
