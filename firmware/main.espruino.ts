@@ -18,6 +18,7 @@ import { halfDone, startWatchdog } from "../hal/espruino/watchdog.js";
 import type { Console, Listener } from "../hal/hal.js";
 import { RECORD_BYTES } from "../protocol/record.js";
 import type { Crc32 } from "../protocol/serial.js";
+import { coreConfigOf } from "./board-core.js";
 import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
@@ -108,34 +109,7 @@ const loop: ChipLoop = createChipLoop({
   fenceLines: fenceLines,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
-    createController(
-      {
-        servers: [board.servers[0]!, board.servers[1]!],
-        key: new Uint8Array(board.key),
-        clientKey: board.clientKey === undefined ? undefined : new Uint8Array(board.clientKey),
-        clientPassword: board.clientPassword,
-        balancing: board.balancing,
-        frameMax: board.frameMax,
-        idMax: 0xfff00000,
-        seed: new Uint8Array(0),
-        fencing:
-          board.fencing === undefined
-            ? undefined
-            : {
-                policy: board.fencing.policy,
-                lines: [
-                  board.servers[0]!.fence !== undefined,
-                  board.servers[1]!.fence !== undefined,
-                ],
-                offMs: board.fencing.offMs,
-                readBackMs: board.fencing.readBackMs,
-              },
-        timings: board.timings,
-        limits: board.limits,
-      },
-      ports,
-      createForwarder,
-    ),
+    createController(coreConfigOf(board, new Uint8Array(0)), ports, createForwarder),
   note: (level, event, text) => {
     if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
   },

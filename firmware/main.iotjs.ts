@@ -13,6 +13,7 @@ import { jerryHardware } from "../hal/jerryscript/hardware.js";
 import { listenTcp } from "../hal/jerryscript/tcp.js";
 import { startWatchdog } from "../hal/jerryscript/watchdog.js";
 import type { Console, Listener, PendingConnection } from "../hal/hal.js";
+import { coreConfigOf } from "./board-core.js";
 import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
@@ -75,22 +76,7 @@ function openLoop(): ChipLoop {
     fenceLines: undefined,
     readBytes: board.limits.clientOutHighBytes,
     createCore: (ports) =>
-      createController(
-        {
-          servers: [board.servers[0]!, board.servers[1]!],
-          key: new Uint8Array(board.key),
-          clientKey: board.clientKey === undefined ? undefined : new Uint8Array(board.clientKey),
-          clientPassword: board.clientPassword,
-          balancing: board.balancing,
-          frameMax: board.frameMax,
-          idMax: 0xfff00000,
-          seed: randomSeed(),
-          timings: board.timings,
-          limits: board.limits,
-        },
-        ports,
-        createForwarder,
-      ),
+      createController(coreConfigOf(board, randomSeed()), ports, createForwarder),
     note: (level, event, text) => {
       if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
     },
