@@ -7,10 +7,11 @@ import { execFile, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { cpus } from "node:os";
 import type { BenchArgs } from "./args.js";
-import { Load, pour } from "./load.js";
+import { LoadProcess } from "./load-process.js";
+import { longestGap, pour } from "./load.js";
 import { Pair, otherOf } from "./pair.js";
 import { clear } from "./power-on.js";
-import { hasProgram, nowMs, sleep, startHog } from "./processes.js";
+import { endWithUs, hasProgram, nowMs, sleep, startHog } from "./processes.js";
 import { RespClient } from "./resp-client.js";
 import { printTable, show } from "./table.js";
 
@@ -27,25 +28,32 @@ export async function run(args: BenchArgs): Promise<void> {
   let roleChanges = 0;
   let extraEpochs = 0;
 
+  /** In processes of their own: what this one starts and asks must not count as the pair's. */
+  const loads = new Set<LoadProcess>();
+  const startLoad = async (name: string): Promise<LoadProcess> => {
+    const load = await LoadProcess.start({ port: pair.redis, name });
+    loads.add(load);
+    return load;
+  };
+
   const phase = async (
     name: string,
     verify: boolean,
     epochsExpected: number,
-    act: (load: Load) => Promise<string>,
+    act: () => Promise<string>,
   ): Promise<void> => {
     const before = await pair.redundant(120_000);
-    const load = new Load({ port: pair.redis, name: `h${serial++}` });
-    await load.start();
-    const from = nowMs();
+    const load = await startLoad(`h${serial++}`);
+    const from = Date.now();
     let seen: string;
     try {
-      seen = await act(load);
+      seen = await act();
     } catch (error) {
       seen = `FAILED: ${(error as Error).message.slice(0, 160)}`;
     }
-    const gap = load.longestGap(from, nowMs());
-    await load.stop();
-    const lost = verify ? (await load.lost()).length : "-";
+    const to = Date.now();
+    const { counts, ackAt, missing } = await load.stop(verify);
+    loads.delete(load);
     const after = await pair.redundant(120_000);
     const changed = after.primary === before.primary ? 0 : 1;
     roleChanges += changed;
@@ -54,15 +62,15 @@ export async function run(args: BenchArgs): Promise<void> {
       name,
       changed,
       after.epoch - before.epoch,
-      load.counts.acknowledged,
-      show(gap.ms),
-      load.counts.errorCount,
-      lost,
-      verify ? load.counts.stale : "-",
+      counts.acknowledged,
+      show(longestGap(ackAt, from, to).ms),
+      counts.errorCount,
+      verify ? missing.length : "-",
+      verify ? counts.stale : "-",
       seen,
     ]);
     console.log(`${new Date().toISOString().slice(11, 19)} ${rows.at(-1)!.join(" | ")}`);
-    for (const [text, count] of Object.entries(load.counts.errors))
+    for (const [text, count] of Object.entries(counts.errors))
       console.log(`    ${count} x ${text}`);
   };
 
@@ -117,32 +125,30 @@ export async function run(args: BenchArgs): Promise<void> {
       });
     } while (nowMs() + phaseMs < endAt);
 
-    const quiet = new Load({ port: pair.redis, name: "last" });
     const flood = startFlood(pair.redis);
-    await quiet.start();
+    const load = await startLoad("last");
     await sleep(3000);
-    const from = nowMs();
+    const from = Date.now();
     await sleep(2000);
-    const calm = quiet.longestGap(from, nowMs());
     const { primary } = await pair.redundant(60_000);
-    const at = nowMs();
+    const at = Date.now();
     await pair.kill(primary!);
     await sleep(3000);
-    const gap = quiet.longestGap(at, nowMs());
+    const to = Date.now();
     flood.forEach((one) => one.kill("SIGKILL"));
-    await quiet.stop();
-    const lost = await quiet.lost();
+    const { counts, ackAt, missing } = await load.stop();
+    const [calm, gap] = [longestGap(ackAt, from, at), longestGap(ackAt, at, to)];
     console.log(
       `\nkill -9 of the primary under the same saturation: pause ${show(gap.ms - calm.ms)} ms ` +
-        `(longest gap before it ${show(calm.ms)}), closed ${quiet.counts.closed}, errors ${quiet.counts.errorCount}, ` +
-        `lost ${lost.length}, stale ${quiet.counts.stale}`,
+        `(longest gap before it ${show(calm.ms)}), closed ${counts.closed}, errors ${counts.errorCount}, ` +
+        `lost ${missing.length}, stale ${counts.stale}`,
     );
-    for (const [text, count] of Object.entries(quiet.counts.errors)) {
+    for (const [text, count] of Object.entries(counts.errors))
       console.log(`    ${count} x ${text}`);
-    }
     await pair.restart(primary!);
     await pair.redundant(120_000);
   } finally {
+    for (const load of loads) load.kill();
     await pair.stop();
   }
   console.log(
@@ -193,8 +199,6 @@ function startFlood(port: number): ChildProcess[] {
       "-l",
       "-q",
     ];
-    const flood = spawn("redis-benchmark", argv, { stdio: "ignore" });
-    process.once("exit", () => flood.kill("SIGKILL"));
-    return flood;
+    return endWithUs(spawn("redis-benchmark", argv, { stdio: "ignore" }));
   });
 }

@@ -18,6 +18,8 @@ const STEADY = ["--no-memory-reducer"];
 /** What such a load has seen. */
 export interface LoadBook {
   counts: LoadCounts;
+  /** When each write was acknowledged, wall clock. @unit ms */
+  ackAt: number[];
   /** From its intended time to its reply, each read. @unit ms */
   readMs: number[];
   /** When each of those was answered, wall clock. @unit ms */
@@ -40,10 +42,13 @@ export class LoadProcess {
     return one;
   }
 
-  /** Ends the load, reads everything acknowledged, and ends the process. */
-  async stop(): Promise<LoadBook> {
+  /**
+   * Ends the load, and its process.
+   * @param verify read everything acknowledged before that
+   */
+  async stop(verify = true): Promise<LoadBook> {
     const book = this.message();
-    this.child.send("stop");
+    this.child.send(verify);
     return (await book) as LoadBook;
   }
 
@@ -66,10 +71,12 @@ async function child(options: LoadOptions): Promise<void> {
   const load = new Load(options);
   await load.start();
   process.send!("begun");
-  await once(process, "message");
+  const [verify] = (await once(process, "message")) as [boolean];
   await load.stop();
   const { counts, readMs, readAt } = load;
-  const book: LoadBook = { counts, readMs, readAt, missing: await load.lost() };
+  const ackAt = load.ackTimes.map((ms) => performance.timeOrigin + ms);
+  const missing = verify ? await load.lost() : [];
+  const book: LoadBook = { counts, ackAt, readMs, readAt, missing };
   process.send!(book, () => process.disconnect());
 }
 

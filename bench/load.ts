@@ -64,6 +64,32 @@ interface Slot {
   register: Register;
 }
 
+export interface Gap {
+  ms: number;
+  endMs: number;
+}
+
+/**
+ * The longest time without an acknowledgement that touches this window; an open end counts up to its end.
+ * @param times ascending, on the same clock as the window. @unit ms
+ */
+export function longestGap(times: number[], fromMs: number, toMs: number): Gap {
+  const longest = { ms: 0, endMs: fromMs };
+  let before = fromMs;
+  const note = (end: number): void => {
+    if (end - before <= longest.ms) return;
+    longest.ms = end - before;
+    longest.endMs = end;
+  };
+  for (const at of times) {
+    if (at >= fromMs) note(Math.min(at, toMs));
+    if (at >= toMs) return longest;
+    before = at;
+  }
+  note(toMs);
+  return longest;
+}
+
 export class Load {
   /** Time of each acknowledged write, ascending. @unit ms */
   readonly ackTimes: number[] = [];
@@ -133,33 +159,9 @@ export class Load {
     for (const slot of [...this.writers, ...this.readers]) slot.client?.close();
   }
 
-  /** The longest time without an acknowledgement that touches this window; an open end counts up to its end. */
-  longestGap(fromMs: number, toMs: number): { ms: number; endMs: number } {
-    let longest = 0;
-    let endMs = fromMs;
-    let before = fromMs;
-    const note = (start: number, end: number): void => {
-      if (end - start > longest) {
-        longest = end - start;
-        endMs = end;
-      }
-    };
-    for (const at of this.ackTimes) {
-      if (at < fromMs) {
-        before = at;
-        continue;
-      }
-      note(before, Math.min(at, toMs));
-      if (at >= toMs) return { ms: longest, endMs };
-      before = at;
-    }
-    note(before, toMs);
-    return { ms: longest, endMs };
-  }
-
-  /** How many writes were acknowledged in a window. */
-  acknowledgedIn(fromMs: number, toMs: number): number {
-    return this.ackTimes.filter((at) => at >= fromMs && at < toMs).length;
+  /** As the function of the same name, of this load's acknowledgements. */
+  longestGap(fromMs: number, toMs: number): Gap {
+    return longestGap(this.ackTimes, fromMs, toMs);
   }
 
   /** Reads everything that was acknowledged. @returns keys that are missing or older than promised */

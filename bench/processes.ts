@@ -80,7 +80,14 @@ export async function waitGone(pid: number, timeoutMs: number): Promise<boolean>
   return !isAlive(pid);
 }
 
-const hogs = new Set<ChildProcess>();
+const kept = new Set<ChildProcess>();
+
+/** It ends when this process does, at the latest. @returns the child */
+export function endWithUs(child: ChildProcess): ChildProcess {
+  if (kept.size === 0) process.once("exit", () => kept.forEach((one) => one.kill("SIGKILL")));
+  kept.add(child);
+  return child;
+}
 
 /** A process that only burns one core. Ends when this one does. */
 export function startHog(core: number | undefined): ChildProcess {
@@ -90,9 +97,7 @@ export function startHog(core: number | undefined): ChildProcess {
     core === undefined
       ? spawn(process.execPath, argv, { stdio: "ignore" })
       : spawn("taskset", ["-c", String(core), process.execPath, ...argv], { stdio: "ignore" });
-  if (hogs.size === 0) process.once("exit", () => hogs.forEach((one) => one.kill("SIGKILL")));
-  hogs.add(hog);
-  return hog;
+  return endWithUs(hog);
 }
 
 /** Bytes of every established TCP connection of a process, by its two ports. Needs `ss` (iproute2). */
