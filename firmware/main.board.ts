@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
 import type { ConsolePort } from "../hal/node/console-port.js";
-import { lockDirectory } from "../hal/node/dir-lock.js";
+import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
 import { openFlashFile } from "../hal/virtual-board/node-flash.js";
 import type { FlashFile } from "../hal/virtual-board/node-flash.js";
 import { NodeBoard } from "../hal/virtual-board/node-host.js";
@@ -244,4 +244,4 @@ function metrics(board: NodeBoard, resets: number): object {
   };
 }
 
-await runProgram({ name: "board", run });
+await runProgram({ name: "board", run, isInUse: (error) => error instanceof DirectoryInUse });

@@ -14,7 +14,7 @@ import type { Flash, Listener } from "../hal/hal.js";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
 import type { ConsolePort } from "../hal/node/console-port.js";
-import { lockDirectory } from "../hal/node/dir-lock.js";
+import { DirectoryInUse, lockDirectory } from "../hal/node/dir-lock.js";
 import { openFlash } from "../hal/node/flash.js";
 import { nodeHardware } from "../hal/node/hardware.js";
 import { openLog } from "../hal/node/log.js";
@@ -220,4 +220,4 @@ function metrics(loop: Loop): object {
   };
 }
 
-await runProgram({ name: "controller", run });
+await runProgram({ name: "controller", run, isInUse: (error) => error instanceof DirectoryInUse });

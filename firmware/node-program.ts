@@ -5,7 +5,6 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { DirectoryInUse } from "../hal/node/dir-lock.js";
 import { ConfigError, readConfig } from "./node-config.js";
 import type { ControllerSettings } from "./node-config.js";
 
@@ -39,6 +38,8 @@ export interface Program {
   /** As error messages have it. */
   name: string;
   run(settings: ControllerSettings, manners: Manners): Promise<void>;
+  /** Another controller has the directory; the error says which. */
+  isInUse(error: unknown): boolean;
 }
 
 export type Fail = (exitCode: number, message: string) => never;
@@ -126,7 +127,8 @@ export async function runProgram(program: Program): Promise<void> {
       console: values.console === true,
     });
   } catch (error) {
-    if (error instanceof DirectoryInUse) fail(EXIT_IN_USE, error.message);
-    fail(EXIT_FAULT, `cannot start: ${(error as Error).message}`);
+    const { message } = error as Error;
+    if (program.isInUse(error)) fail(EXIT_IN_USE, message);
+    fail(EXIT_FAULT, `cannot start: ${message}`);
   }
 }
