@@ -34,6 +34,8 @@ export interface ClientStyle {
   /** Share of batches that are a MULTI over the pair keys. */
   pairShare: number;
   keys: readonly string[];
+  /** It never eases off: whoever probes whether the pair serves. */
+  steady?: boolean;
 }
 
 /** A reply that takes longer makes the client give up and connect again. */
@@ -108,6 +110,8 @@ export interface ClientWorld {
   appendKey(): string;
   /** The key that goes by this name now; after a loss that was accepted it is another. */
   current(name: string): string;
+  /** How many times slower than their style clients go about it now. */
+  pace(): number;
   /** A server's own port has answered a command. */
   localReply(via: "a" | "b", kind: string, ok: boolean): void;
   appended(): void;
@@ -269,10 +273,11 @@ export class Client {
   }
 
   private nextBatch(): void {
-    this.after(this.random.exponential(this.style.pauseMs) + 0.05, () => this.step());
+    const pauseMs = this.style.pauseMs * (this.style.steady ? 1 : this.world.pace());
+    this.after(this.random.exponential(pauseMs) + 0.05, this.step);
   }
 
-  private step(): void {
+  private readonly step = (): void => {
     if (!this.running) return;
     if (
       this.connected &&
@@ -289,7 +294,7 @@ export class Client {
       this.sendBatch();
     }
     this.nextBatch();
-  }
+  };
 
   private nextChurn(): void {
     this.after(this.random.exponential(this.style.churnMs) + 20, () => {

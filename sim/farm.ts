@@ -26,7 +26,7 @@ export interface FarmOptions {
 /** Seeds a worker has been given: one under way, one that waits, so that it need not wait for the next. */
 const ORDERS_MAX = 2;
 /** One half of the nursery. Most of what a seed makes is garbage at its end; a small nursery would have it copied about. @unit MB */
-const NURSERY_MB = 64;
+const NURSERY_MB = 128;
 /**
  * What is left over goes to the old generation, which is collected as late as it may be: each such collection throws away the
  * machine code of closures that no world of now has, and a tenth of the time went into making it again. @unit MB

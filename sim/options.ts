@@ -41,6 +41,12 @@ export const FAULT_KINDS = [
   "burst",
   "serialCut",
   "serialNoise",
+  "serialGhost",
+  "serialForge",
+  "wallJump",
+  "chipReset",
+  "rowRot",
+  "logRot",
   // Short scripts, for moments that chance alone seldom finds (nemesis.ts).
   "stumble",
   "soloReboot",
@@ -116,6 +122,8 @@ export interface Options {
   /** Clients of the native port with exactly-once sessions. */
   sessionClients: number;
   meanPauseMs: number;
+  /** How many times slower clients are once every fault is over. */
+  easeOff: number;
   oddChunks: number;
   latencyMs: number;
   peerLatencyMs: number;
@@ -164,14 +172,16 @@ export function drawOptions(random: Random, swarm = false): Options {
   return {
     kinds,
     weights: kinds.map((kind) => (WEIGHT[kind] ?? 1) * random.between(0.3, 1)),
-    gapMs: focused ? random.spread(400, 1100) : random.spread(60, 900),
+    gapMs: focused ? random.spread(350, 900) : random.spread(45, 700),
     burst: focused ? 0 : random.pick([0, 0.2, 0.5]),
-    faultsMs: calm ? random.between(6000, 12000) : random.between(1200, 4000),
+    faultsMs: calm ? random.between(6000, 12000) : random.between(1000, 3200),
     victim: random.pick([-1, 0, 1]),
-    clients: 2 + random.below(4),
+    clients: 2 + random.below(3),
     localClients: random.chance(0.5) ? 1 + random.below(2) : 0,
     sessionClients: random.chance(0.3) ? 1 + random.below(2) : 0,
-    meanPauseMs: random.spread(6, 60),
+    // Commands are most of what a seed costs, and many at once show what few do not: so a few worlds have very many.
+    meanPauseMs: random.chance(0.1) ? random.spread(5, 12) : random.spread(12, 70),
+    easeOff: random.chance(0.75) ? 4 : 1,
     oddChunks: random.pick([0, 0, 0.1, 0.5]),
     latencyMs: random.spread(0.03, 3),
     peerLatencyMs: random.spread(0.03, 15),

@@ -17,6 +17,11 @@ import {
   RECORD_BYTES,
 } from "../protocol/record.js";
 import { FORM_BINARY, FORM_TEXT } from "../protocol/serial.js";
+import { FRAME_SEALED, frameOf } from "../protocol/frame.js";
+import { KIND_RECORD, encodeControl } from "../protocol/messages.js";
+import { SIDE_CONTROLLER, encodeSerial } from "../protocol/serial.js";
+import { SEAL_BYTES, sealedFrame } from "../protocol/serial-seal.js";
+import { DamagedRow } from "../agent/store/checked-row.js";
 import { AgentProgram } from "./agent-program.js";
 import type { ClientStyle, ClientWorld } from "./clients.js";
 import { Client, ClientsProgram } from "./clients.js";
@@ -41,6 +46,7 @@ import { LinkLog } from "./link-log.js";
 import { LinkTap } from "./link-tap.js";
 import { CALM_KINDS } from "./options.js";
 import type { Options } from "./options.js";
+import { crc32 } from "./crc32.js";
 import { Disk } from "./world/disk.js";
 import { Flash } from "./world/flash.js";
 import { Machine } from "./world/machine.js";
@@ -60,7 +66,7 @@ const ROLES_ROW = Uint8Array.of(114);
 /** Where it keeps the mark of a copy that is not whole (agent/core/batch-sync.ts). */
 const COPY_ROW = Uint8Array.of(99);
 /** Tokens of one appended value. */
-const APPENDS_MAX = 300;
+const APPENDS_MAX = 120;
 const BURSTS_MAX = 8;
 /** Records in one of a virtual board's two journals. */
 const JOURNAL_SLOTS = 8;
@@ -119,6 +125,8 @@ export class PairWorld implements ClientWorld {
   private reforcing = false;
   readonly faultRandom: Random;
   private readonly mayFail: [boolean, boolean] = [false, false];
+  /** What somebody has set each server's wall clock to, beside its drift. @unit ms */
+  private readonly wallOffsetMs: [number, number] = [0, 5000];
   private healing = false;
   /** What strikes now disturbs clients only. */
   private calm = false;
@@ -307,6 +315,10 @@ export class PairWorld implements ClientWorld {
     for (let i = this.firstAppendKey; i <= Math.floor(this.appends / APPENDS_MAX); i++)
       keys.push(`l${i}`);
     return keys;
+  }
+
+  pace(): number {
+    return this.healing ? this.options.easeOff : 1;
   }
 
   anomaly(promise: string, what: string): void {
@@ -509,13 +521,17 @@ export class PairWorld implements ClientWorld {
       config,
       this.world.random.fork(`agent ${index}`),
       (reason) => this.onFatal(machine, index, reason),
-      () => 1_700_000_000_000 + this.world.now * (1 + index * 0.001) + index * 5000,
+      () => 1_700_000_000_000 + this.world.now * (1 + index * 0.001) + this.wallOffsetMs[index],
       this.lines[index],
       (event, details) => this.onAgentNote(index, event, details),
     );
   }
 
   private onThrow(machine: Machine, error: unknown): void {
+    if (error instanceof DamagedRow && machine.index !== C) {
+      this.onDamagedRow(machine, machine.index as 0 | 1);
+      return;
+    }
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.broken(machine, text);
   }
@@ -537,7 +553,31 @@ export class PairWorld implements ClientWorld {
     this.startAgain(C, this.faultRandom.spread(5, 300));
   }
 
+  /**
+   * The agent ends with status 5 and stays down until its operator does what the message says: an empty disk, where the other
+   * server has everything. Where it has not, the disk turns out to be readable after all; else the pair would rightly wait.
+   */
+  private onDamagedRow(machine: Machine, index: 0 | 1): void {
+    this.roleChanges.disturbed(this.world.now);
+    this.world.cover("damaged row");
+    machine.kill("exit status 5: a damaged row");
+    this.world.after(this.faultRandom.spread(5, 1500), () => {
+      if (machine.alive) return;
+      if (this.mayExchange(index)) {
+        this.disks[index].replace();
+        this.tainted[index] = true;
+      } else {
+        this.disks[index].mend();
+      }
+      this.startAgain(index, 0);
+    });
+  }
+
   private onFatal(machine: Machine, index: 0 | 1, reason: string): void {
+    if (/is not what was written there/.test(reason)) {
+      this.onDamagedRow(machine, index);
+      return;
+    }
     if (!this.mayFail[index] && !this.disks[index].full) {
       this.broken(machine, `fatal: ${reason}`);
       return;
@@ -842,6 +882,21 @@ export class PairWorld implements ClientWorld {
       case "switchover":
         this.command("switchover");
         return true;
+      case "rowRot":
+      case "logRot": {
+        const own = this.faultRandom;
+        const table =
+          fault.kind === "logRot" ? "log" : own.pick(["data", "data", "field", "meta"] as const);
+        return this.disks[index as 0 | 1].rot(table, own);
+      }
+      case "wallJump":
+        // By up to a day, back or forth; the next process that asks for the time gets it.
+        this.wallOffsetMs[index as 0 | 1] +=
+          this.faultRandom.spread(500, 86_400_000) * (fault.strength < 0.5 ? -1 : 1);
+        return true;
+      case "chipReset":
+        // The network chip forgets every socket, and its firmware hears of it; nobody else does before he sends.
+        return this.resetChip(fault.strength < 0.5);
       case "clockRate": {
         machine.setClockRate(0.8 + fault.strength * 0.4);
         this.lasting(fault.forMs, () => machine.setClockRate(1));
@@ -941,6 +996,18 @@ export class PairWorld implements ClientWorld {
         });
         return true;
       }
+      case "serialGhost":
+      case "serialForge": {
+        const to = (index === C ? fault.strength < 0.5 : index === A) ? A : B;
+        const line = this.lines[to];
+        if (line === undefined) return false;
+        if (fault.kind === "serialForge") return this.forge(to, fault);
+        line.ghosts = 0.1 + fault.strength * 0.6;
+        this.lasting(fault.forMs, () => {
+          line.ghosts = 0;
+        });
+        return true;
+      }
       default: {
         const script = SCRIPTS[fault.kind];
         if (script === undefined) throw new Error(`no fault ${fault.kind}`);
@@ -948,6 +1015,41 @@ export class PairWorld implements ClientWorld {
         return true;
       }
     }
+  }
+
+  private resetChip(told: boolean): boolean {
+    const machine = this.machines[C]!;
+    if (!machine.alive) return false;
+    let open = 0;
+    for (const end of machine.ends) {
+      if (end === undefined) continue;
+      open++;
+      if (told) end.cut();
+      else end.lose();
+    }
+    return open > 0;
+  }
+
+  /** Packets with a record that the pair never had, right but for the seal: noise that a CRC lets pass, or another device. */
+  private forge(to: 0 | 1, fault: Fault): boolean {
+    const own = this.faultRandom.fork("forger");
+    const again = (left: number): void => {
+      const known = this.flashRecord ?? this.heldRecord(to);
+      const line = this.lines[to];
+      if (known !== undefined && line !== undefined) {
+        const record: RoleRecord = {
+          ...known,
+          epoch: known.epoch + 1 + own.below(3),
+          primary: own.chance(0.7) ? ((1 - known.primary) as 0 | 1) : known.primary,
+          mode: own.chance(0.7) ? MODE_SOLO : MODE_BOTH,
+        };
+        const bytes = forgedPacket(this.world, own, NAMES[to]!, record, this.options.serialText);
+        line.say(0, bytes);
+      }
+      if (left > 0) this.soon(1, 40 + fault.strength * 200, () => again(left - 1));
+    };
+    again(2 + own.below(6));
+    return true;
   }
 
   // --- what scripts are made of ---
@@ -1037,7 +1139,7 @@ export class PairWorld implements ClientWorld {
         via,
         batchMax: 2,
         open: true,
-        pauseMs: own.between(1, 5),
+        pauseMs: own.between(2, 7),
         readShare: own.pick([0.3, 0.6]),
         churnMs: 0,
         pairShare: 0,
@@ -1396,6 +1498,7 @@ export class PairWorld implements ClientWorld {
       disk.stalledUntil = 0;
       disk.failNext = false;
       disk.onUrgent = undefined;
+      disk.mend();
     }
     for (let i = 0; i < 3; i++) {
       const machine = this.machines[i]!;
@@ -1483,6 +1586,31 @@ function recordOf(bytes: Uint8Array): RoleRecord | undefined {
 function equal(x: Uint8Array, y: Uint8Array): boolean {
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
   return x.length === y.length;
+}
+
+/** A SEALED frame whose seal is nobody's, another key's, or meant for another boot, in a packet without a fault. */
+function forgedPacket(
+  world: World,
+  own: Random,
+  id: string,
+  record: RoleRecord,
+  asText: boolean,
+): Uint8Array {
+  const forced = own.chance(0.5);
+  const message = encodeControl({ kind: KIND_RECORD, record, fresh: own.chance(0.5), forced });
+  const way = own.below(3);
+  let frame: Uint8Array;
+  if (way === 0) {
+    const payload = new Uint8Array(SEAL_BYTES + message.length);
+    payload.set(own.bytes(SEAL_BYTES));
+    payload.set(message, SEAL_BYTES);
+    frame = frameOf(FRAME_SEALED, 0, 0, payload);
+  } else {
+    const key = way === 1 ? own.bytes(KEY.length) : KEY;
+    frame = sealedFrame(world.hmac, key, own.bytes(16), id, message);
+  }
+  const form = asText ? FORM_TEXT : FORM_BINARY;
+  return encodeSerial(form, SIDE_CONTROLLER, own.below(256), frame, 0, frame.length, crc32);
 }
 
 /** A sound record of a pair that is not ours. */

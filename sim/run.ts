@@ -267,6 +267,7 @@ function serve(world: World, pair: PairWorld, when: string): string {
       churnMs: 0,
       pairShare: 0,
       keys: ["c0"],
+      steady: true,
     },
     world.random.fork(`prober ${when}`),
   );

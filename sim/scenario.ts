@@ -59,6 +59,7 @@ const STILL: Options = {
   localClients: 0,
   sessionClients: 0,
   meanPauseMs: 10,
+  easeOff: 1,
   oddChunks: 0,
   latencyMs: 0.1,
   peerLatencyMs: 0.2,

@@ -79,7 +79,8 @@ export class SessionClient {
   }
 
   private next(): void {
-    this.world.machine.world.after(this.random.exponential(this.pauseMs) + 0.05, () => {
+    const pauseMs = this.pauseMs * this.world.pace();
+    this.world.machine.world.after(this.random.exponential(pauseMs) + 0.05, () => {
       if (!this.running) return;
       if (this.opened && this.waiting < WAITING_MAX) this.command();
       this.next();

@@ -5,7 +5,8 @@
  * runs share the next one. A crash keeps the flushed ones and some first part of the rest. `done` comes
  * in a later turn of the process, as an event like any other.
  */
-import type { Store } from "../../agent/core/store.js";
+import type { Snapshot, Store, StoreWriter, Table } from "../../agent/core/store.js";
+import { CHECK_BYTES, openRow, sealRow } from "../../agent/store/checked-row.js";
 import type { MemoryStore, MemoryStoreOptions } from "../../agent/store/memory.js";
 import { createMemoryStore } from "../../agent/store/memory.js";
 import type { Machine } from "./machine.js";
@@ -34,6 +35,8 @@ export class Disk {
   private store: MemoryStore;
   private readonly random: Random;
   private readonly options: MemoryStoreOptions;
+  /** Rows that come back otherwise than they were written: which bit is another. */
+  private readonly rotten = new Map<string, number>();
   private flushing = false;
   /** Counts processes that had the store open, so that a flush of an earlier one is dropped. */
   private mounts = 0;
@@ -65,12 +68,23 @@ export class Disk {
     this.flushing = false;
     return {
       ...store,
+      get: (table, key) => {
+        const value = store.get(table, key);
+        return value === undefined ? undefined : this.read(table, key, value);
+      },
+      range: (table, from, to, limit, reverse) => {
+        const rows = store.range(table, from, to, limit, reverse);
+        if (this.rotten.size > 0)
+          for (const row of rows) row.value = this.read(table, row.key, row.value);
+        return rows;
+      },
+      snapshot: () => this.looked(store.snapshot()),
       commit: (fill, done, urgent) => {
         if (this.mounts !== mount) return;
         store.commit(
           (writer) => {
             if (this.full) throw new Error("no space left on the disk");
-            fill(writer);
+            fill(this.rotten.size > 0 ? this.mending(writer) : writer);
           },
           (error) => machine.post(() => done(error)),
           urgent,
@@ -98,6 +112,64 @@ export class Disk {
     this.store = createMemoryStore(this.options);
     this.identity = this.random.bytes(16);
     this.setAside.length = 0;
+    this.rotten.clear();
+  }
+
+  /** One row of such a table, if there is one, is another by a bit from now on, until it is written again. */
+  rot(table: Table, random: Random): boolean {
+    const rows = this.store.range(table, FIRST, undefined, ROWS_LOOKED_AT_MAX, random.chance(0.5));
+    if (rows.length === 0) return false;
+    const { key, value } = random.pick(rows);
+    this.rotten.set(rowName(table, key), random.below(8 * (value.length + CHECK_BYTES)));
+    return true;
+  }
+
+  /** Every row reads as it was written. */
+  mend(): void {
+    this.rotten.clear();
+  }
+
+  /**
+   * A row as it comes from the disk: by the product's own checksum, so that a broken one is seen.
+   * @throws DamagedRow
+   */
+  private read(table: Table, key: Uint8Array, value: Uint8Array): Uint8Array {
+    const bit = this.rotten.size === 0 ? undefined : this.rotten.get(rowName(table, key));
+    if (bit === undefined) return value;
+    const row = new Uint8Array(value.length + CHECK_BYTES);
+    row.set(value);
+    sealRow(table, key, row);
+    row[(bit >> 3) % row.length]! ^= 1 << (bit & 7);
+    return openRow(table, key, row, "the world");
+  }
+
+  private looked(snapshot: Snapshot): Snapshot {
+    return {
+      ...snapshot,
+      get: (table, key) => {
+        const value = snapshot.get(table, key);
+        return value === undefined ? undefined : this.read(table, key, value);
+      },
+      range: (table, from, to, limit) => {
+        const rows = snapshot.range(table, from, to, limit);
+        for (const row of rows) row.value = this.read(table, row.key, row.value);
+        return rows;
+      },
+    };
+  }
+
+  private mending(writer: StoreWriter): StoreWriter {
+    return {
+      put: (table, key, value) => {
+        this.rotten.delete(rowName(table, key));
+        writer.put(table, key, value);
+      },
+      del: (table, key) => {
+        this.rotten.delete(rowName(table, key));
+        writer.del(table, key);
+      },
+      clear: (table) => writer.clear(table),
+    };
   }
 
   /** The content is what it was at a backup; a disk restored is another disk. */
@@ -136,6 +208,12 @@ export class Disk {
 
 const TABLES = ["data", "field", "expiry", "log", "meta"] as const;
 const FIRST = new Uint8Array(0);
+/** The first or last so many rows of a table are candidates. */
+const ROWS_LOOKED_AT_MAX = 200;
+
+function rowName(table: Table, key: Uint8Array): string {
+  return `${table} ${Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1")}`;
+}
 
 /** A store that holds what another one holds. */
 function copyStore(from: Store, options: MemoryStoreOptions): MemoryStore {

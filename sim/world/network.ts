@@ -341,6 +341,15 @@ export class End {
     this.send(SEGMENT_RESET, NO_BYTES);
   }
 
+  /** The kernel here has forgotten the connection and its program hears of it; the other end does when it sends. */
+  lose(): void {
+    if (this.gone) return;
+    this.gathered = 0;
+    this.queue.length = 0;
+    this.finished = true;
+    this.reportClosed();
+  }
+
   /** A middle box resets the connection: both ends see it. */
   cut(): void {
     if (!this.gone) this.peer.sendReset();

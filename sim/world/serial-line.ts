@@ -1,6 +1,7 @@
 /**
  * A serial cable between the controller and one server: bytes in order at some baud, beside the network and not
- * part of it. It can be cut and it can be noisy; what it carried while its end was off is gone.
+ * part of it. It can be cut and it can be noisy; what it carried while its end was off is gone. And it can bring what nobody
+ * sends now: packets of long ago once more, or words of another device on the same cable.
  */
 import type { Machine } from "./machine.js";
 import type { Random } from "./random.js";
@@ -10,6 +11,9 @@ import type { World } from "./world.js";
 const BYTE_MS = 10 / 115.2;
 /** What a port's buffer takes. */
 const WAITING_BYTES_MAX = 2048;
+/** One packet in so many is kept, and so many of those, so that some are of an epoch or a boot long past. */
+const KEPT_EVERY = 4;
+const KEPT_MAX = 64;
 
 export interface SerialEnd {
   machine: Machine;
@@ -21,6 +25,10 @@ export class SerialLine {
   cut = false;
   /** Chance that a byte is changed, lost or doubled. */
   noise = 0;
+  /** Chance that a packet of long ago comes again behind one. */
+  ghosts = 0;
+  private readonly kept: [Uint8Array[], Uint8Array[]] = [[], []];
+  private sent = 0;
   private readonly busyUntil: [number, number] = [0, 0];
   private readonly random: Random;
 
@@ -43,7 +51,25 @@ export class SerialLine {
     const half = this.random.below(sent.length + 1);
     this.deliver(from, sent.subarray(0, half), begins + half * BYTE_MS);
     this.deliver(from, sent.subarray(half), this.busyUntil[from]);
+    this.keep(from, bytes);
+    if (this.ghosts > 0 && this.random.chance(this.ghosts)) {
+      this.say(from, this.random.pick(this.kept[from]));
+    }
     return true;
+  }
+
+  /** Bytes that come to the other end though nobody has sent them. */
+  say(from: 0 | 1, bytes: Uint8Array): void {
+    const begins = Math.max(this.world.now, this.busyUntil[from]);
+    this.busyUntil[from] = begins + bytes.length * BYTE_MS;
+    this.deliver(from, bytes.slice(), this.busyUntil[from]);
+  }
+
+  private keep(from: 0 | 1, bytes: Uint8Array): void {
+    const kept = this.kept[from];
+    if (this.sent++ % KEPT_EVERY !== 0 && kept.length > 0) return;
+    if (kept.length < KEPT_MAX) kept.push(bytes.slice());
+    else kept[this.random.below(KEPT_MAX)] = bytes.slice();
   }
 
   private deliver(from: 0 | 1, bytes: Uint8Array, at: number): void {

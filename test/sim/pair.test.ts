@@ -3,13 +3,15 @@
  * rule that is broken on purpose is caught.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildBundle, checkMutation } from "../../sim/bundle.js";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { buildBundle, checkMutation, ROOT } from "../../sim/bundle.js";
 import type { Bundle } from "../../sim/bundle.js";
 import { coverageRows, RARE } from "../../sim/coverage.js";
 import { replayCommand, runFarm } from "../../sim/farm.js";
 import { Totals } from "../../sim/totals.js";
 import { tryMutation } from "../../sim/mutation-table.js";
-import { MUTATIONS } from "../../sim/mutations.js";
+import { MUTATIONS, UNCAUGHT } from "../../sim/mutations.js";
 import type { Mutation } from "../../sim/mutations.js";
 import { FAULT_KINDS } from "../../sim/options.js";
 import type { RunResult } from "../../sim/run.js";
@@ -89,6 +91,15 @@ describe("the pair in its virtual world", () => {
 });
 
 describe("every broken rule is caught", () => {
+  it("and what no world shows is caught by a test of its own, which is still there", () => {
+    for (const mutation of UNCAUGHT) {
+      checkMutation(mutation);
+      expect(mutation.test, mutation.name).toBeDefined();
+      const { file, name } = mutation.test!;
+      expect(readFileSync(join(ROOT, file), "utf8")).toContain(`test("${name}"`);
+    }
+  });
+
   it.each(MUTATIONS.map((mutation): [string, Mutation] => [mutation.name, mutation]))(
     "%s",
     async (_name, mutation) => {
