@@ -5,6 +5,8 @@
  * on, with a live line, and shows the first failure's trace.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildBundle, ROOT } from "./bundle.js";
 import { coverageTable } from "./coverage.js";
@@ -50,6 +52,8 @@ const HELP = `npm run sim -- [options]
 /** Memory may grow by so much after the first hour. */
 const LEAK_PERCENT = 2;
 const TRACE_LINES = 120;
+/** Runs that looking for a shorter plan may take. */
+const SHRINK_RUNS_MAX = 300;
 /** So many failures are enough to look at. */
 const FAILURES_MAX = 20;
 
@@ -173,13 +177,26 @@ async function many(): Promise<number> {
     bundle.remove();
   }
   console.log(clear + totals.progressLine(seconds()));
-  console.log(`faults: ${totals.faultLine()}`);
+  console.log(totals.faultTable());
   if (values.coverage) console.log(coverageTable(totals.covered));
   const failure = totals.failures.sort((x, y) => x.seed - y.seed)[0];
   if (failure === undefined) return 0;
-  if (mutation === undefined)
-    showRun(runSeed(failure.seed, { readable: true, swarm, only, firmware: firmware() }), false);
+  if (mutation === undefined) showFailure(failure);
   return 1;
+}
+
+/** The end of a failing seed's trace, its picture, and how few of its faults are enough. */
+function showFailure(failure: RunResult): void {
+  const options = { swarm, only, firmware: firmware() };
+  const shown = runSeed(failure.seed, { ...options, readable: true });
+  showRun(shown, false);
+  const path = join(tmpdir(), `dyad-seed-${failure.seed}.svg`);
+  writeFileSync(path, drawTimeline(shown));
+  console.log(`timeline: ${path}`);
+  const shrunk = shrink(failure.seed, failure.violation!.promise, SHRINK_RUNS_MAX, options);
+  console.log(
+    `${shrunk.kept.length} of ${shrunk.of} faults are enough: ${shrunk.faults.join("; ")}`,
+  );
 }
 
 /** The simulator itself, or a bundle of it in which a rule is broken. */
@@ -206,7 +223,7 @@ async function one(): Promise<number> {
       showRun(first, false);
       return 0;
     }
-    const shrunk = shrink(seed, first.violation.promise, 300, {
+    const shrunk = shrink(seed, first.violation.promise, SHRINK_RUNS_MAX, {
       swarm,
       only,
       safetyOnly,

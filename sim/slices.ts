@@ -126,11 +126,7 @@ export function sumSlices(directory: string): string {
       `(${totals.standbyReads} from the standby) judged; ${totals.unknown} unknown outcomes; ${totals.waited} runs ended where the pair ` +
       `must wait for an operator; ${totals.failuresRead.length} failures. Code: ${[...commits].join(", ")}.`,
     "",
-    "| fault | times |",
-    "| --- | ---: |",
-    ...[...totals.faults]
-      .sort((x, y) => y[1] - x[1])
-      .map(([kind, count]) => `| ${kind} | ${count} |`),
+    totals.faultTable(),
     "",
     coverageTable(totals.covered),
   ];

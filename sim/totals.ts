@@ -1,6 +1,9 @@
 /** Adds up what many runs did: for the live line, and for slices of seeds that are kept in files and summed. */
+import { FAULT_KINDS } from "./options.js";
 import type { RunResult } from "./run.js";
 
+/** Kinds of faults in the line for people who watch. */
+const FAULTS_TOLD = 4;
 /** Failures that are kept in a file. */
 const FAILURES_KEPT_MAX = 20;
 
@@ -96,17 +99,29 @@ export class Totals {
     return (
       `${this.seeds} seeds (${(this.seeds / seconds).toFixed(1)} a second), ` +
       `${(this.virtualMs / 3.6e6).toFixed(2)} virtual hours (at ${(this.virtualMs / 1000 / seconds).toFixed(0)} virtual seconds a second), ` +
-      `${this.faultsInAll()} faults, ${this.failovers} failovers, ` +
+      `${this.faultsInAll()} faults (${this.mostFaults()}), ${this.failovers} failovers, ` +
       `${this.acknowledgedWrites} acknowledged writes and ${this.reads} reads checked ` +
       `(${this.standbyReads} from the standby), ${this.waited} waiting, ${this.failures.length} failures`
     );
   }
 
-  faultLine(): string {
-    return [...this.faults]
-      .sort((x, y) => y[1] - x[1])
-      .map(([kind, count]) => `${kind} ${count}`)
-      .join(", ");
+  private mostFaults(): string {
+    const most = this.faultRows().filter(([, count]) => count > 0);
+    const first = most.slice(0, FAULTS_TOLD).map(([kind, count]) => `${kind} ${count}`);
+    return `of ${most.length} kinds: ${first.join(", ")}${most.length > FAULTS_TOLD ? " ..." : ""}`;
+  }
+
+  /** Each kind there is with its count, the most frequent first, zero included. */
+  private faultRows(): [string, number][] {
+    const counts = new Map<string, number>(FAULT_KINDS.map((kind) => [kind, 0]));
+    addAll(counts, Object.fromEntries(this.faults));
+    return [...counts].sort((x, y) => y[1] - x[1]);
+  }
+
+  /** One line for each kind of fault, as Markdown. */
+  faultTable(): string {
+    const rows = this.faultRows().map(([kind, count]) => `| ${kind} | ${count} |`);
+    return ["| fault | times |", "| --- | ---: |", ...rows].join("\n");
   }
 }
 

@@ -118,6 +118,13 @@ export function effectFlush(sink: ByteSink): void {
   putByte(sink, OP_FLUSH);
 }
 
+/** What an entry is to do makes no sense: whoever wrote it is at fault, not this server's disk. */
+export class MalformedEffects extends Error {
+  constructor(what: string) {
+    super(`malformed effects: ${what}`);
+  }
+}
+
 /** Reads one effect after the other; offsets into the bytes, nothing is made per effect. */
 export class EffectReader {
   bytes: Uint8Array = new Uint8Array(0);
@@ -175,7 +182,7 @@ export class EffectReader {
       case OP_FLUSH:
         return true;
       default:
-        throw new Error(`malformed effects: unknown op ${this.op}`);
+        throw new MalformedEffects(`unknown op ${this.op}`);
     }
   }
 
@@ -183,7 +190,7 @@ export class EffectReader {
     let value = 0;
     let scale = 1;
     for (let i = 0; i < 8; i++) {
-      if (this.at >= this.end) throw new Error("malformed effects: cut off");
+      if (this.at >= this.end) throw new MalformedEffects("cut off");
       const byte = this.bytes[this.at++]!;
       value += (byte & 127) * scale;
       if (byte < 128) {
@@ -192,12 +199,12 @@ export class EffectReader {
       }
       scale *= 128;
     }
-    throw new Error("malformed effects: number too long");
+    throw new MalformedEffects("number too long");
   }
 
   private name(): void {
     const length = this.varint();
-    if (length > this.end - this.at) throw new Error("malformed effects: cut off");
+    if (length > this.end - this.at) throw new MalformedEffects("cut off");
     this.nameStart = this.at;
     this.at += length;
     this.nameEnd = this.at;
@@ -205,7 +212,7 @@ export class EffectReader {
 
   private value(): void {
     const length = this.varint();
-    if (length > this.end - this.at) throw new Error("malformed effects: cut off");
+    if (length > this.end - this.at) throw new MalformedEffects("cut off");
     this.valueStart = this.at;
     this.at += length;
     this.valueEnd = this.at;

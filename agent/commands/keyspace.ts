@@ -19,6 +19,7 @@ import type { Keyspace } from "../core/execution.js";
 import type { Store, StoreWriter } from "../core/store.js";
 import {
   EffectReader,
+  MalformedEffects,
   OP_DEL,
   OP_EXPIRE,
   OP_FLUSH,
@@ -319,7 +320,7 @@ export class KeyspaceState implements Keyspace {
       if (reader.op === OP_HASH) inHash = true;
       else if (reader.op === OP_FLUSH) inHash = false;
       else if (reader.op === OP_HPUT || reader.op === OP_HDEL) {
-        if (!inHash) throw new Error("malformed effects: a field without its hash");
+        if (!inHash) throw new MalformedEffects("a field without its hash");
       }
     }
     if (index > this.lastIndex) this.lastIndex = index;

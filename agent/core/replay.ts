@@ -2,6 +2,7 @@
  * Applying entries: what the standby does with each chunk it receives, and what any server does with
  * the log behind its tables after a restart or a set-aside.
  */
+import { MalformedEffects } from "../commands/effects.js";
 import {
   CHUNK_HEADER_BYTES,
   ENTRY_RESULT,
@@ -60,7 +61,9 @@ export function applyChunk(
           const all = keyspace.apply(chunk, effectsStart, effectsEnd, index, touched);
           if (all || touched.length > 0) watcher.onTouched(touched, all, index);
         }
-      } catch {
+      } catch (error) {
+        // A store that fails while a key is looked up says nothing against the entry, and ends the agent.
+        if (!(error instanceof MalformedEffects)) throw error;
         return index;
       }
     }

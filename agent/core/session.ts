@@ -240,8 +240,9 @@ export class PeerSession {
   private saveTail(keepTo: number, nowMs: number): boolean {
     const { log, roles } = this;
     if (keepTo >= log.end) return true;
+    // A log that cannot be read ends the agent; files that cannot be written may be written later.
+    const files = setAsideFiles(log, keepTo, roles.epoch(), this.config.limits);
     try {
-      const files = setAsideFiles(log, keepTo, roles.epoch(), this.config.limits);
       for (const file of files) this.ports.setAside(file.name, file.bytes);
     } catch (error) {
       this.phase = "none";

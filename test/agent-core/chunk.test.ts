@@ -15,7 +15,10 @@ import {
   readEntry,
   writeChunkHeader,
 } from "../../agent/core/chunk.js";
+import { MalformedEffects } from "../../agent/commands/effects.js";
 import { agentLimits } from "../../agent/core/limits.js";
+import { applyChunk } from "../../agent/core/replay.js";
+import type { ReplayTarget } from "../../agent/core/replay.js";
 import { makeSink } from "../../protocol/resp.js";
 
 interface Made {
@@ -35,6 +38,7 @@ const made = fc.record<Made>({
   effects: bytes(300),
 });
 
+const NONE = new Uint8Array(0);
 const sinkOf = (from: Uint8Array) => ({ bytes: from, length: from.length });
 
 function chunkOf(first: number, entries: Made[]): Uint8Array {
@@ -56,6 +60,22 @@ function chunkOf(first: number, entries: Made[]): Uint8Array {
   writeChunkHeader(chunk, first, 7, 123456, entries.length, chunk.length - CHUNK_HEADER_BYTES);
   return chunk;
 }
+
+test("an entry that makes no sense is told from a store that fails while the entry is applied", () => {
+  const entry = { slot: undefined, number: 0, reply: NONE, ops: NONE, effects: Uint8Array.of(1) };
+  const chunk = chunkOf(5, [entry, entry]);
+  const applied = (error: Error | undefined) => {
+    const apply = (): boolean => {
+      if (error !== undefined) throw error;
+      return false;
+    };
+    const target = { keyspace: { apply }, table: {}, applied: 5, sessionsAt: 6 };
+    return applyChunk(chunk, target as unknown as ReplayTarget, 0, undefined);
+  };
+  expect(applied(undefined)).toBe(0);
+  expect(applied(new MalformedEffects("cut off"))).toBe(6);
+  expect(() => applied(new Error("the disk failed"))).toThrow("the disk failed");
+});
 
 function effectsOf(chunk: Uint8Array): string[] {
   const view = makeEntryView();

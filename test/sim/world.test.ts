@@ -1,5 +1,7 @@
 /** The virtual world keeps its own promises: order, silence, resets, durability. */
 import { describe, expect, it } from "vitest";
+import type { StoreWriter } from "../../agent/core/store.js";
+import { DamagedRow } from "../../agent/store/checked-row.js";
 import { Disk } from "../../sim/world/disk.js";
 import { EventQueue } from "../../sim/world/event-queue.js";
 import { Machine } from "../../sim/world/machine.js";
@@ -7,6 +9,7 @@ import type { Program } from "../../sim/world/machine.js";
 import { Network } from "../../sim/world/network.js";
 import type { End } from "../../sim/world/network.js";
 import { Random } from "../../sim/world/random.js";
+import { SerialLine } from "../../sim/world/serial-line.js";
 import { World } from "../../sim/world/world.js";
 
 /** A program that only keeps what it is told. */
@@ -234,6 +237,77 @@ describe("world", () => {
     }
     w.world.runTo(w.world.now + 50);
     expect(outcomes).toEqual([false, false, false]);
+  });
+
+  it("disk: a rotten row is not read, by any way, until it is written again; nothing else is harmed", () => {
+    const w = twoMachines(5);
+    const disk = new Disk(w.world, "x");
+    const store = disk.mount(w.x);
+    const put = (key: string): void => {
+      const fill = (writer: StoreWriter): void => writer.put("data", bytesOf(key), bytesOf("v"));
+      store.commit(fill, () => {}, false);
+      w.world.runTo(w.world.now + 20);
+    };
+    expect(disk.rot("data", new Random(1))).toBe(false);
+    put("k");
+    put("log");
+    expect(disk.rot("log", new Random(1))).toBe(false);
+    expect(disk.rot("data", new Random(1))).toBe(true);
+    const keys = ["k", "log"];
+    const readable = keys.filter((key) => {
+      try {
+        return store.get("data", bytesOf(key)) !== undefined;
+      } catch (error) {
+        expect(error).toBeInstanceOf(DamagedRow);
+        return false;
+      }
+    });
+    expect(readable).toHaveLength(1);
+    const from = new Uint8Array(0);
+    expect(() => store.range("data", from, undefined, 9)).toThrow(DamagedRow);
+    expect(() => store.snapshot().range("data", from, undefined, 9)).toThrow(DamagedRow);
+    for (const key of keys) put(key);
+    expect(store.range("data", from, undefined, 9)).toHaveLength(2);
+  });
+
+  it("network: a chip that lost its sockets is silent, and resets whoever sends", () => {
+    const w = twoMachines(9);
+    const near = open(w);
+    near.lose();
+    w.world.runTo(w.world.now + 50);
+    expect(w.px.events.filter((event) => event.startsWith("closed"))).toHaveLength(1);
+    expect(w.py.events.filter((event) => event.startsWith("closed"))).toHaveLength(0);
+    near.peer.write(bytesOf("late"), 0, 4);
+    near.peer.flush();
+    w.world.runTo(w.world.now + 50);
+    expect(w.px.text).toBe("");
+    expect(w.py.events.filter((event) => event.startsWith("closed"))).toHaveLength(1);
+  });
+
+  it("serial line: what it carried comes once, and with ghosts what it once carried comes again", () => {
+    const w = twoMachines(4);
+    const came: string[] = [];
+    const line = new SerialLine(
+      w.world,
+      [
+        { machine: w.x, receive: () => {} },
+        { machine: w.y, receive: (bytes) => came.push(Buffer.from(bytes).toString("latin1")) },
+      ],
+      "x",
+    );
+    const send = (text: string): void => {
+      line.send(0, bytesOf(text));
+      w.world.runTo(w.world.now + 20);
+    };
+    send("first");
+    send("then");
+    expect(came.join("")).toBe("firstthen");
+    line.ghosts = 1;
+    send("now");
+    expect(came.join("")).toBe("firstthennowfirst");
+    line.say(0, bytesOf("forged"));
+    w.world.runTo(w.world.now + 20);
+    expect(came.join("")).toBe("firstthennowfirstforged");
   });
 
   it("clock: a rate change bends the local clock without a jump", () => {
