@@ -102,6 +102,10 @@ function section(name, board) {
     ports.redis > 0 ? `${slots.redis} Redis (port ${ports.redis})` : "no Redis port",
     ports.native > 0 ? `${slots.native} native (port ${ports.native})` : "no native port",
   ].join(", ");
+  const carries =
+    ports.redis > 0 || ports.native > 0
+      ? `Clients: ${clients}. Largest value: ${limits.valueBytesMax} bytes; ${limits.inFlightMax} commands under way at a server`
+      : "No clients: it chooses and changes roles, and programs use the servers' local ports";
   const wires = [...wiresOf(board), ...fencesOf(board)];
   const air = network.ssid === undefined ? "" : `Wi-Fi, network \`${network.ssid}\`.`;
   const table =
@@ -111,7 +115,7 @@ function section(name, board) {
   return `### ${name}
 
 ${hardware.name}. ${hardware.variables} variables of ${hardware.variableBytes} bytes, ${hardware.storageBytes} bytes of Storage, console on \`${hardware.consoleDevice}\`, \
-watchdog ${hardware.watchdogSeconds} s. Clients: ${clients}. Largest value: ${limits.valueBytesMax} bytes; ${limits.inFlightMax} commands under way at a server; console \`${board.console}\`.
+watchdog ${hardware.watchdogSeconds} s. ${carries}; console \`${board.console}\`.
 
 ![wiring of ${name}](img/board-${name}.svg)
 

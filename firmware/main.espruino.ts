@@ -23,8 +23,14 @@ import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
 import type { ConnectionKind } from "./core/core.js";
-import { WITH_CLIENT_LINE, WITH_FENCING, WITH_SERIAL_LINES } from "./core/features.js";
+import {
+  WITH_CLIENT_LINE,
+  WITH_CLIENTS,
+  WITH_FENCING,
+  WITH_SERIAL_LINES,
+} from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
+import { createNoClients } from "./core/no-clients.js";
 import { openFenceLines } from "./fence-lines.js";
 import { createLineClient, withLineClient } from "./line-client.js";
 import type { LineClient } from "./line-client.js";
@@ -109,7 +115,11 @@ const loop: ChipLoop = createChipLoop({
   fenceLines: fenceLines,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
-    createController(coreConfigOf(board, new Uint8Array(0)), ports, createForwarder),
+    createController(
+      coreConfigOf(board, new Uint8Array(0)),
+      ports,
+      WITH_CLIENTS ? createForwarder : createNoClients,
+    ),
   note: (level, event, text) => {
     if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
   },

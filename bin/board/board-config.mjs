@@ -204,6 +204,11 @@ function describe(issue, raw) {
   return `field "${field}" is ${SECRETS.has(field) ? "(not shown)" : JSON.stringify(found)}: ${issue.message}`;
 }
 
+/** Whether clients can reach the servers through this board; without, it only chooses and changes roles. */
+export function carriesCommands(config) {
+  return config.ports.redis > 0 || config.ports.native > 0 || config.clientLine !== undefined;
+}
+
 /** Sockets of the network chip that this board's fronts take: links, listeners and the datagrams. */
 export function socketsOf(config) {
   const fronts =

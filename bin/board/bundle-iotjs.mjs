@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { boardModule } from "./board-config.mjs";
+import { boardModule, carriesCommands } from "./board-config.mjs";
 
 const ENTRY = "firmware/main.iotjs.ts";
 
@@ -17,6 +17,7 @@ const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+features\.js";$/gm;
 
 function featuresOf(config) {
   return {
+    WITH_CLIENTS: carriesCommands(config),
     WITH_REDIS_PORT: config.ports.redis > 0,
     WITH_NATIVE_PORT: config.ports.native > 0,
     WITH_FULL_CONSOLE: config.console === "full",

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { build, transform } from "esbuild";
 import { minify } from "terser";
-import { boardModule } from "./board-config.mjs";
+import { boardModule, carriesCommands } from "./board-config.mjs";
 import { renameLexerWords } from "./engine-lint.mjs";
 import { packedStates } from "./packed-states.mjs";
 import { RESERVED_NAMES } from "./reserved-names.mjs";
@@ -98,6 +98,7 @@ const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+(core\/)?features\.js";$/gm
 /** What a board's configuration asks for, as the values of features.ts. */
 function featuresOf(config) {
   return {
+    WITH_CLIENTS: carriesCommands(config),
     WITH_REDIS_PORT: config.ports.redis > 0,
     WITH_NATIVE_PORT: config.ports.native > 0 || config.clientLine !== undefined,
     WITH_CLIENT_LINE: config.clientLine !== undefined,
@@ -204,7 +205,12 @@ export async function bundleFor({ root, entry, constants, features, network }) {
     mangleProps: undefined,
     reserveProps: undefined,
   });
-  const { text: shrunk, assertions } = shrink(named.outputFiles[0].text, LAZY_MODULES, LAZY_WITHIN);
+  const withNative = features.WITH_CLIENTS && features.WITH_NATIVE_PORT;
+  const { text: shrunk, assertions } = shrink(
+    named.outputFiles[0].text,
+    LAZY_MODULES,
+    LAZY_WITHIN.filter((entry) => withNative || !entry.startsWith("createNativeFront")),
+  );
   const result = await transform(hotFirst(shrunk, HOT), {
     target: options.target,
     minify: true,

@@ -7,6 +7,8 @@
 export const WITH_REDIS_PORT: boolean = true;
 /** Clients that speak frames. */
 export const WITH_NATIVE_PORT: boolean = true;
+/** Commands at all: without them the controller only chooses and changes roles. */
+export const WITH_CLIENTS: boolean = true;
 /** Polls and records on serial lines to the servers. */
 export const WITH_SERIAL_LINES: boolean = true;
 /** Outputs that switch a failed server off. */

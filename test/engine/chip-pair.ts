@@ -243,7 +243,7 @@ export class ChipPair {
    * @param lines a serial cable to each server: the devices of its two ends
    * @param linkVia port that a server dials instead of the board's own; it gets that one
    * @param special `inMemory`: the firmware's text lies in memory, since the interpreter on a desktop reads its flash
-   * through files, which no board does; `agents`: their timings
+   * through files, which no board does; `agents`: their timings; `noClients`: a board that carries no commands
    */
   static async make(
     engine: Engine,
@@ -252,7 +252,7 @@ export class ChipPair {
     bootFirst?: string,
     lines?: Record<ServerId, { chip: string; server: string }>,
     linkVia?: (linkPort: number, id: ServerId) => Promise<number>,
-    special: { inMemory?: boolean; agents?: Record<string, number> } = {},
+    special: { inMemory?: boolean; agents?: Record<string, number>; noClients?: boolean } = {},
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
       encoding: "utf8",
@@ -280,7 +280,8 @@ export class ChipPair {
       raw.servers[0]!.serial = { device: "Serial1", path: lines.a.chip };
       raw.servers[1]!.serial = { device: "Serial2", path: lines.b.chip };
     }
-    raw.ports = { redis, native, link, udp: 0 };
+    const carries = special.noClients !== true;
+    raw.ports = { redis: carries ? redis : 0, native: carries ? native : 0, link, udp: 0 };
     Object.assign(raw.timings, PATIENT);
     Object.assign(raw, changes);
     let command = onOneProcessor([engine]);
@@ -336,6 +337,13 @@ export class ChipPair {
   /** A client of the chip's Redis port. */
   async client(): Promise<RespClient> {
     const client = await RespClient.open(this.redisPort);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** A program on a server, at that server's own port. */
+  async localClient(id: ServerId): Promise<RespClient> {
+    const client = await RespClient.open(this.localPorts[id]);
     this.clients.push(client);
     return client;
   }

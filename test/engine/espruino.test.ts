@@ -157,4 +157,33 @@ describe.runIf(here)("a pair with the real Espruino interpreter as controller", 
     expect(answers[0]! + answers[1]!).toBe(clients.length * READS);
     expect(Math.min(...answers)).toBeGreaterThan(0);
   }, 160_000);
+
+  test("a board that carries no commands: it changes the roles, and programs use the servers' own ports", async () => {
+    pair = await ChipPair.make("espruino", {}, undefined, undefined, undefined, undefined, {
+      noClients: true,
+    });
+    pair.chip.powerOn();
+    pair.servers.a.start();
+    pair.servers.b.start();
+    await inMode(pair, "both");
+    const first = await primary(pair);
+    const other = first === "a" ? "b" : "a";
+    // The standby sends it to the primary, and answers.
+    const client = await pair.localClient(other);
+    expect(await client.call(["SET", "x", "1"], 60_000)).toBe("OK");
+    expect(await client.call(["GET", "x"], 60_000)).toBe("1");
+
+    await pair.servers[first].kill();
+    await until(
+      "writes at the other server",
+      async () => (await client.call(["SET", "x", "2"], 60_000)) === "OK",
+      60_000,
+    );
+    expect(await primary(pair)).toBe(other);
+
+    pair.servers[first].start();
+    await inMode(pair, "both");
+    const back = await pair.localClient(first);
+    expect(await back.call(["GET", "x"], 60_000)).toBe("2");
+  }, 240_000);
 });
