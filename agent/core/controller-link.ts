@@ -147,6 +147,8 @@ export class ControllerLink {
   private openedMs = 0;
   private heardMs = 0;
   private strangeSinceMs = -1;
+  /** A poll has named this link. */
+  private known = false;
   /** Polls have come while this link was up: when they end, so has the controller. */
   private polled = false;
   private nowMs = 0;
@@ -206,6 +208,7 @@ export class ControllerLink {
     this.openedMs = nowMs;
     this.heardMs = nowMs;
     this.strangeSinceMs = -1;
+    this.known = false;
     this.polled = false;
     this.nonce = this.ports.random(NONCE_BYTES);
     this.streamEpoch = 0;
@@ -820,8 +823,10 @@ export class ControllerLink {
     if (bytesEqual(sessionId, this.sessionId)) {
       this.heardMs = nowMs;
       this.polled = true;
-      if (bytesEqual(linkNonce, this.linkNonce())) this.strangeSinceMs = -1;
-      else if (this.strangeSinceMs < 0) this.strangeSinceMs = nowMs;
+      if (bytesEqual(linkNonce, this.linkNonce())) {
+        this.strangeSinceMs = -1;
+        this.known = true;
+      } else if (this.strangeSinceMs < 0) this.strangeSinceMs = nowMs;
       return true;
     }
     if (this.strangeSinceMs < 0) this.strangeSinceMs = nowMs;
@@ -834,7 +839,11 @@ export class ControllerLink {
     if (this.phase === "up") {
       // One that is opened and dropped again and again is not dialled at once each time.
       if (nowMs - this.openedMs >= limits.handshakeMs) this.pauseMs = limits.redialMinMs;
-      if (this.strangeSinceMs >= 0 && nowMs - this.strangeSinceMs >= limits.controllerStrangeMs) {
+      // A slow board has polls under way that it sent before it took the link: it has as long as for a handshake.
+      const strangeMs = this.known
+        ? limits.controllerStrangeMs
+        : Math.max(limits.controllerStrangeMs, limits.handshakeMs);
+      if (this.strangeSinceMs >= 0 && nowMs - this.strangeSinceMs >= strangeMs) {
         this.drop("the controller no longer knows this link", nowMs);
       } else if (this.polled && nowMs - this.heardMs >= limits.controllerSilentMs) {
         this.drop("the controller is silent", nowMs);

@@ -113,7 +113,10 @@ export interface AgentLimits {
   peerDeadMs: number;
   /** The controller's link is renewed when neither it nor a poll was heard for this long. */
   controllerSilentMs: number;
-  /** Polls that name another link or another boot than ours for this long mean ours is dead. */
+  /**
+   * Polls that name another link or another boot than ours for this long mean ours is dead. Before the first one that
+   * names ours the controller has `handshakeMs`: it may be a slow board.
+   */
   controllerStrangeMs: number;
   /** First and greatest pause between two dial attempts. */
   redialMinMs: number;

@@ -120,6 +120,29 @@ describe("the controller link", () => {
     world.until(() => world.links[0]!.up, 1000);
   });
 
+  test("polls that name another link end a link that was known soon, and a new one only after a handshake's time", () => {
+    const another = new Uint8Array(8).fill(7);
+    const world = new World({ controllerStrangeMs: 100, handshakeMs: 1000 });
+    const pollFor = (ms: number): void => {
+      for (let at = 0; at < ms; at += 50) {
+        world.a.heartbeat(another);
+        world.pass(50);
+      }
+    };
+    const dropped = (): unknown => world.a.noted("controller-link-dropped")?.details;
+    const reason = { reason: "the controller no longer knows this link" };
+    world.start();
+    world.until(() => world.links[0]!.up, 1000);
+    // A slow board has taken the link, and polls that it sent before are still under way.
+    pollFor(500);
+    expect(dropped()).toBeUndefined();
+    world.a.heartbeat();
+    pollFor(50);
+    expect(dropped()).toBeUndefined();
+    pollFor(150);
+    expect(dropped()).toEqual(reason);
+  });
+
   test("a refusal is said once", () => {
     const world = new World();
     world.refuse = "unknown id";

@@ -360,8 +360,10 @@ export class TestServer implements AgentPorts {
     return moved || flushed > 0 || this.dials.length > 0 || this.wantedMs <= this.world.nowMs;
   }
 
-  heartbeat(): Heartbeat {
-    const nonce = this.world.links[this.index]?.nonce.slice(0, 8) ?? new Uint8Array(8);
+  /** @param nonce of the link that the poll names; default: this server's own */
+  heartbeat(
+    nonce: Uint8Array = this.world.links[this.index]?.nonce.slice(0, 8) ?? new Uint8Array(8),
+  ): Heartbeat {
     this.heartbeats = [];
     this.agent!.onPoll(
       "poll",
