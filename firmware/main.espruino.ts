@@ -18,6 +18,7 @@ import { halfDone, startWatchdog } from "../hal/espruino/watchdog.js";
 import type { Console, Listener } from "../hal/hal.js";
 import { RECORD_BYTES } from "../protocol/record.js";
 import type { Crc32 } from "../protocol/serial.js";
+import { BLACK_BOX_BYTES, createBlackBox } from "./black-box.js";
 import { coreConfigOf } from "./board-core.js";
 import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
@@ -45,6 +46,9 @@ declare const process: {
 /** Time for the last words to leave before a reboot, two lines at 9600 baud. @unit ms */
 const LAST_WORDS_MS = 200;
 
+declare const getTime: () => number;
+
+const startedAt = getTime();
 let terminal: Console | undefined = undefined;
 let rebooting = false;
 
@@ -91,7 +95,11 @@ const fenceLines = WITH_FENCING
   : undefined;
 // Before anything that may hang: the network chip's driver waits for ever when the chip does not answer.
 const watchdog = startWatchdog(board.watchdogSeconds, board.variables);
-const flash = openFlash(board.journalSlots, RECORD_BYTES);
+const blackBox = createBlackBox(
+  openFlash(board.journalSlots, RECORD_BYTES + BLACK_BOX_BYTES),
+  RECORD_BYTES,
+);
+const flash = blackBox.flash;
 const crc32: Crc32 = (bytes, start, end) => E.CRC32(bytes.subarray(start, end)) >>> 0;
 const lineClient: LineClient | undefined =
   WITH_CLIENT_LINE && board.clientLine !== undefined
@@ -121,7 +129,10 @@ const loop: ChipLoop = createChipLoop({
       WITH_CLIENTS ? createForwarder : createNoClients,
     ),
   note: (level, event, text) => {
-    if (level !== "debug") say(event + (text === "" ? "" : ": " + text));
+    if (level === "debug") return;
+    const line = event + (text === "" ? "" : ": " + text);
+    blackBox.add(Math.round(getTime() - startedAt) + " " + line);
+    say(line);
   },
   silenceMs: board.silenceMs,
   onReset: reboot,
@@ -164,6 +175,12 @@ function onLine(line: string): void {
     say(loop.mayLoseFlash() ? "yes, both servers hold what the flash holds" : "no, not now");
   } else if (line === "compact" || line === "compact now") compact(line !== "compact");
   else {
+    if (blackBox.before !== "" && (line === "events" || line === "log"))
+      say(
+        "with the record in flash at boot, in s since the boot before:\n" +
+          blackBox.before +
+          "since:",
+      );
     const answer = loop.console(line);
     if (answer !== "") say(answer);
   }

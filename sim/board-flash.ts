@@ -5,6 +5,7 @@
  *     firmware ──Storage.write──> bytes, and Flash.persist: the board stands still until that is done
  *     crash in between ──> the slot whole, or torn at any byte, as Flash says
  */
+import { BLACK_BOX_BYTES } from "../firmware/black-box.js";
 import { installFirmware } from "../hal/virtual-board/install.js";
 import { Storage } from "../hal/virtual-board/storage.js";
 import { RECORD_BYTES } from "../protocol/record.js";
@@ -15,8 +16,8 @@ import type { Random } from "./world/random.js";
 
 const JOURNAL = "dyad.0";
 const HEAD_BYTES = 8;
-/** As hal/espruino/flash.ts lays them out: sequence number, chip, record, CRC32, in whole words. */
-const SLOT_BYTES = (HEAD_BYTES + RECORD_BYTES + 4 + 7) & ~7;
+/** As hal/espruino/flash.ts lays them out: sequence number, chip, record, black box, CRC32, in whole words. */
+const SLOT_BYTES = (HEAD_BYTES + RECORD_BYTES + BLACK_BOX_BYTES + 4 + 7) & ~7;
 /** A sequence number that leaves room below it. */
 const SEQ = 1000;
 export const SERIAL_NUMBER = "virtual-world";

@@ -10,8 +10,8 @@ import { imagesOf, LOADER, roomOf } from "./storage-image.mjs";
 
 /** Not a board's firmware but a program's configuration; `npm run build` makes that program. */
 const PROGRAMS = new Set(["linux-node"]);
-/** A slot of the journals: the record, its sequence number, chip and check sum, in whole words. @unit bytes */
-const SLOT_BYTES = 64;
+/** A slot of the journals: the record, its black box, sequence number, chip and check sum, in whole words. @unit bytes */
+const SLOT_BYTES = 256;
 const PARTS_SHOWN = 8;
 
 /** Of the variables, the part that must stay free at full load. @unit permille */

@@ -64,7 +64,7 @@ const LAZY_WITHIN = [
     "askAgain stepAsking newPairId follow stepWaiting stepDraining stepFresh ordered " +
     "stepOrder lineStatus tellByLine",
   "createServerLinks: sendControl end refuse onHello onProof onReport onControl makeRoom",
-  "openFlash: slotOf isBlank look put",
+  "openFlash: slotOf isSame look put",
   "createNativeFront: refuse onControl",
 ];
 

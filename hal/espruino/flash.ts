@@ -49,7 +49,7 @@ interface Journal {
   damage: string;
 }
 
-/** Opens the board's flash. @param slots in each journal @param recordBytes length of every record */
+/** Opens the board's flash. @param slots in each journal @param recordBytes length of every record, its black box too */
 export function openFlash(slots: number, recordBytes: number): Flash {
   const storage = engineRequire("Storage") as EngineStorage;
   const slotBytes = (HEAD_BYTES + recordBytes + CRC_BYTES + 7) & ~7;
@@ -64,9 +64,9 @@ export function openFlash(slots: number, recordBytes: number): Flash {
     return whole.slice(slot * slotBytes, (slot + 1) * slotBytes);
   }
 
-  function isBlank(bytes: Uint8Array): boolean {
-    for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 255) return false;
-    return true;
+  /** By one native comparison: byte by byte a boot would take seconds on a slow board. */
+  function isSame(bytes: Uint8Array, others: Uint8Array): boolean {
+    return E.toString(bytes) === E.toString(others);
   }
 
   function look(file: number): Journal {
@@ -84,9 +84,11 @@ export function openFlash(slots: number, recordBytes: number): Flash {
       journal.damage = NAMES[file]! + " has a wrong length";
       return journal;
     }
+    const blank = new Uint8Array(slotBytes);
+    blank.fill(255);
     for (let slot = 0; slot < slots; slot++) {
       const bytes = slotOf(file, slot);
-      if (isBlank(bytes)) continue;
+      if (isSame(bytes, blank)) continue;
       journal.used = slot + 1;
       if (E.CRC32(bytes.subarray(0, crcAt)) >>> 0 !== wordAt(bytes, crcAt)) continue;
       if (wordAt(bytes, 4) !== chip) {
@@ -147,10 +149,7 @@ export function openFlash(slots: number, recordBytes: number): Flash {
       // From here on this slot is used, whatever became of the write.
       file = into;
       slot = at + 1;
-      const back = slotOf(into, at);
-      for (let i = 0; i < slotBytes; i++)
-        if (back[i] !== bytes[i]) return "it reads back otherwise";
-      return "";
+      return isSame(slotOf(into, at), bytes) ? "" : "it reads back otherwise";
     } catch (error) {
       return "" + error;
     }

@@ -1,5 +1,6 @@
 /** A full Storage of the real interpreter is compacted when it is granted, and never before. */
 import { afterEach, describe, expect, test } from "vitest";
+import { BLACK_BOX_BYTES } from "../../firmware/black-box.js";
 import { RECORD_BYTES } from "../../protocol/record.js";
 import { ChipPair, isThere, sleep } from "./chip-pair.js";
 import { runScript } from "./engine-script.js";
@@ -33,7 +34,7 @@ describe.runIf(here)("a full Storage", () => {
   test("of a serving pair is compacted only while both servers are there, and the pair goes on", async () => {
     const slots = 4;
     // Head of a file, and slots of sequence number, chip, record and CRC32.
-    const journalBytes = 32 + slots * ((8 + RECORD_BYTES + 4 + 7) & ~7);
+    const journalBytes = 32 + slots * ((8 + RECORD_BYTES + BLACK_BOX_BYTES + 4 + 7) & ~7);
     pair = await ChipPair.make("espruino", { journalSlots: slots }, 2 * journalBytes + 64);
     const compacted = (): number => pair!.chip.said.split("flash: put in order").length - 1;
     pair.chip.powerOn();

@@ -104,6 +104,10 @@ describe.runIf(here)("a pair with the real Espruino interpreter as controller", 
     // The record was kept in flash: no role changed and no epoch was spent.
     expect(pair.chip.said.slice(heard)).not.toContain("blank");
     expect(/epoch (\d+)/.exec(await pair.status())?.[1]).toBe(before);
+    // So were the events that led to it.
+    expect(await pair.chip.type("events")).toMatch(
+      /in flash at boot[^\n]*:\n(\d+ [^\n]+\n|\(restart\)\n)*\d+ [^\n]*: [^\n]+\nsince:\n/,
+    );
     const again = await pair.client();
     expect(await again.call(["GET", "x"], 60_000)).toBe("3");
   }, 400_000);

@@ -2,6 +2,8 @@
  * Runs on the real interpreter (flash-cut.test.ts): writes records through the HAL's flash, and after each write plays it
  * again byte by byte, as flash would hold it had the power been cut there. What a boot then finds is compared.
  */
+import { BLACK_BOX_BYTES, createBlackBox } from "../../firmware/black-box.js";
+import type { BlackBox } from "../../firmware/black-box.js";
 import { openFlash } from "../../hal/espruino/flash.js";
 import { mendTypedArraySlice } from "../../hal/espruino/typed-array-slice.js";
 
@@ -23,7 +25,7 @@ const RECORD_BYTES = 40;
 const WRITES = 3 * SLOTS + 2;
 
 /** All files of this test are in here, but for one that a torn head may push further back. */
-const IMAGE_BYTES = 2048;
+const IMAGE_BYTES = 8192;
 const ERASED_BYTES = 65536;
 
 const raw = engineRequire("Flash") as RawFlash;
@@ -54,6 +56,17 @@ function nameOf(record: Uint8Array | undefined, newest: number): string {
 
 function ignore(): void {}
 
+function open(): BlackBox {
+  return createBlackBox(openFlash(SLOTS, RECORD_BYTES + BLACK_BOX_BYTES), RECORD_BYTES);
+}
+
+/** Writes record n, with what its black box says. */
+function write(n: number): void {
+  const box = open();
+  box.add("event " + n);
+  box.flash.write(recordOf(n), ignore);
+}
+
 mendTypedArraySlice();
 let cuts = 0;
 let oldest = 0;
@@ -61,8 +74,13 @@ let wiped = 0;
 let problems = 0;
 
 function look(n: number, byte: number): void {
-  const content = openFlash(SLOTS, RECORD_BYTES).content;
-  const found = content.damage === "" ? nameOf(content.record, n) : "damage: " + content.damage;
+  const box = open();
+  const content = box.flash.content;
+  let found = content.damage === "" ? nameOf(content.record, n) : "damage: " + content.damage;
+  // Its last line was written with the record.
+  const line = "event " + found + "\n";
+  if (found !== "none" && box.before.substring(box.before.length - line.length) !== line)
+    found += " with the black box of another";
   cuts++;
   if (found === "" + n) return;
   if (found === "" + (n - 1)) oldest++;
@@ -74,8 +92,8 @@ function look(n: number, byte: number): void {
 }
 
 function again(n: number, byte: number): void {
-  openFlash(SLOTS, RECORD_BYTES).write(recordOf(n + 100), ignore);
-  const content = openFlash(SLOTS, RECORD_BYTES).content;
+  write(n + 100);
+  const content = open().flash.content;
   if (content.damage !== "" || E.toString(content.record!) !== E.toString(recordOf(n + 100))) {
     problems++;
     print(
@@ -104,7 +122,7 @@ function changesOf(before: Uint8Array, after: Uint8Array): number[] {
 
 function play(n: number): void {
   const before = image();
-  openFlash(SLOTS, RECORD_BYTES).write(recordOf(n), ignore);
+  write(n);
   const after = image();
   const changes = changesOf(before, after);
   restore(before);
