@@ -58,7 +58,6 @@ async function measure(
     { inMemory: true, agents: {} },
   );
   const pauses: number[] = [];
-  const quietGaps: number[] = [];
   let errors = 0;
   let reads = 0;
   let stopped = false;
@@ -99,7 +98,6 @@ async function measure(
       await sleep(WINDOW_MS);
       const gap = longestGap(acknowledged, struckAt, struckAt + WINDOW_MS);
       pauses.push(Math.max(0, gap - quiet));
-      quietGaps.push(quiet);
       console.log(
         `${what} ${run + 1}/${runs}: pause ${show(pauses.at(-1)!)} ms (quiet ${show(quiet)}), ` +
           `${acknowledged.length} writes, ${reads} reads, ${errors} errors`,
@@ -119,7 +117,6 @@ async function measure(
     show(median(pauses)),
     show(quantile(pauses, 0.95)),
     show(Math.max(...pauses)),
-    show(median(quietGaps)),
     errors,
   ];
 }
@@ -130,20 +127,10 @@ export async function run(args: BenchArgs): Promise<void> {
     return;
   }
   const runs = args.runs ?? 50;
-  const rows = [
-    await measure("one writer", runs, false),
-    await measure(`and ${FLOODS} connections with ${DEEP} reads each`, runs, true),
-  ];
-  printTable(
-    [
-      "kill -9 of the primary",
-      "runs",
-      "median ms",
-      "p95",
-      "max",
-      "longest gap without a kill",
-      "errors",
-    ],
-    rows,
-  );
+  // One of the two alone: --only idle, --only saturated.
+  const rows: (string | number)[][] = [];
+  if (args.only !== "saturated") rows.push(await measure("one writer", runs, false));
+  if (args.only !== "idle")
+    rows.push(await measure(`and ${FLOODS} connections with ${DEEP} reads each`, runs, true));
+  printTable(["kill -9 of the primary", "runs", "median ms", "p95", "max", "errors"], rows);
 }
