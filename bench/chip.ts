@@ -37,10 +37,12 @@ const FRAME = 64;
 const COMMANDS = 64;
 const WARM_UP = 32;
 const ENGINE = "espruino";
+/** Connections of clients that each wait for their answer: the board's native slots. */
+const CLIENTS = 8;
 
 /** Nothing but commands is to happen while they are counted, and callgrind is slow. */
 const SLOW = {
-  pollMs: 2000,
+  pollMs: 4000,
   failureMs: 60_000,
   probeMs: 20_000,
   linkDownMs: 90_000,
@@ -126,14 +128,17 @@ interface Counted {
 /** Of timers, which run whether there are commands or not: all calls, and instructions of all. */
 let timerCalls = 0;
 let timerCost = 0;
+/** Of events that the engine queues while nobody sends a command: heartbeats. @unit instructions a ms */
+let idlePerMs = 0;
 
 /**
- * Sends COMMANDS commands, `chunk` in each chunk, and counts both ways apart.
+ * Sends COMMANDS commands, `chunk` in each chunk, and counts both ways apart. With several clients each asks and waits for
+ * its answer; a single one has as many commands under way as are sent at once.
  * @param requestBytes of one command at the gate @param replyBytes the same @param clientBytes of a reply at the client
  */
 async function count(
   chip: Chip,
-  client: Socket,
+  clients: Socket[],
   gate: Gate,
   request: Buffer,
   chunk: number,
@@ -143,14 +148,19 @@ async function count(
 ): Promise<Counted> {
   let received = 0;
   const hear = (data: Buffer): void => void (received += data.length);
-  client.on("data", hear);
+  for (const client of clients) client.on("data", hear);
   const group = Buffer.concat(Array.from({ length: chunk }, () => request));
   const counted: Counted = { request: 0, reply: 0, queued: 0 };
-  const per = COMMANDS / 2;
+  // Those that wait are counted both ways at once: the chip has other things to do in a longer time.
+  const waits = clients.length > 1;
+  const per = waits ? 2 * COMMANDS : COMMANDS / 2;
+  let since = performance.now();
   const take = async (): Promise<number> => {
     const { costs } = await takeCounts(chip.pid, chip.dir, FUNCTIONS);
     const cost = (edge: string): number => (costs.get(edge)?.cost ?? 0) / per;
-    counted.queued += cost(QUEUED);
+    const now = performance.now();
+    counted.queued += Math.max(0, cost(QUEUED) - (idlePerMs * (now - since)) / per);
+    since = now;
     timerCalls += costs.get(TIMER)?.calls ?? 0;
     timerCost += costs.get(TIMER)?.cost ?? 0;
     return cost(DATA);
@@ -159,7 +169,7 @@ async function count(
     gate.holding = true;
     gate.passed = 0;
     for (let n = 0; n < commands; n += chunk) {
-      client.write(group);
+      clients[n % clients.length]!.write(group);
       await until("the request", () => gate.passed >= (n + chunk) * requestBytes, 60_000);
     }
     await until("the servers' replies", () => gate.held.length >= commands, 60_000);
@@ -174,17 +184,41 @@ async function count(
     }
     gate.holding = false;
   };
-  await pass(WARM_UP);
-  await answer(WARM_UP);
+  const round = waits ? clients.length : per;
+  for (let n = 0; n < WARM_UP; n += round) {
+    await pass(round);
+    await answer(round);
+  }
   await startCounting(chip.pid);
-  await pass(per);
-  counted.request = await take();
-  await answer(per);
+  since = performance.now();
+  for (let n = 0; n < per; n += round) {
+    await pass(round);
+    if (!waits) counted.request += await take();
+    await answer(round);
+  }
   // What the engine has queued belongs to it.
   await sleep(500);
-  counted.reply = await take();
-  client.off("data", hear);
+  counted.reply += await take();
+  for (const client of clients) client.off("data", hear);
   return counted;
+}
+
+/** What the chip does while nobody sends a command, for as long as several polls take. */
+async function countIdle(chip: Chip): Promise<void> {
+  const polls = 4;
+  await startCounting(chip.pid);
+  const since = performance.now();
+  await sleep(polls * SLOW.pollMs);
+  const { costs } = await takeCounts(chip.pid, chip.dir, FUNCTIONS);
+  const heard = costs.get(QUEUED) ?? { calls: 0, cost: 0 };
+  const timers = costs.get(TIMER) ?? { calls: 0, cost: 0 };
+  idlePerMs = heard.cost / (performance.now() - since);
+  const perPoll = (heard.cost + timers.cost) / polls;
+  console.log(
+    `idle, a poll of both servers: ${heard.calls / polls} events of ${Math.round(heard.cost / Math.max(1, heard.calls) / 1000)} thousand instructions, ` +
+      `${timers.calls / polls} timers of ${Math.round(timers.cost / Math.max(1, timers.calls) / 1000)} thousand, ` +
+      `together ${(perPoll / 1e6).toFixed(1)} million; every 50 ms that is ${((perPoll * 20) / 1e6).toFixed(0)} million a second`,
+  );
 }
 
 async function open(port: number): Promise<Socket> {
@@ -225,7 +259,7 @@ require("net").createServer(function(s){b=s;s.on("data",function(d){a.write(d);}
     const request = Buffer.from(
       frameOf(FRAME_REPLY, 0, 1, new Uint8Array(FRAME - HEADER_BYTES).fill(114)),
     );
-    return await count(chip, client, gate, request, chunk, FRAME, FRAME, FRAME);
+    return await count(chip, [client], gate, request, chunk, FRAME, FRAME, FRAME);
   } finally {
     await chip.powerOff();
     server.close();
@@ -249,8 +283,12 @@ async function firmware(measure: (pair: ChipPair, gate: Gate) => Promise<void>):
     pair.servers.a.start();
     pair.servers.b.start();
     await pair.reaches(/both\([ab]\)[^]*in sync|both\([ab]\)/, 240_000);
-    await sleep(5000);
+    // Until a poll has told that the two are in sync.
+    await sleep(3 * SLOW.pollMs);
     await measure(pair, gate);
+  } catch (error) {
+    console.log(pair.chip.said.slice(-2000));
+    throw error;
   } finally {
     await pair.end();
   }
@@ -283,7 +321,12 @@ export async function run(args: BenchArgs): Promise<void> {
     show(`bare, ${chunk} a chunk`, counted, floors.at(-1)!);
   }
   await firmware(async (pair, gate) => {
-    const { socket } = await handshake(pair.nativePort, 60_000);
+    await countIdle(pair.chip);
+    const sockets: Socket[] = [];
+    while (sockets.length < CLIENTS) {
+      sockets.push((await handshake(pair.nativePort, 60_000)).socket);
+    }
+    const socket = sockets[0]!;
     const key = sized(HEADER_BYTES + 20);
     const value = sized(HEADER_BYTES + 7);
     const writer = await pair.client();
@@ -291,21 +334,33 @@ export async function run(args: BenchArgs): Promise<void> {
     await sleep(3000);
     const get = commandFrame(CLASS_QUERY, 7, ["GET", key]);
     if (get.length !== FRAME) throw new Error(`a frame of ${get.length} bytes`);
-    for (const [i, chunk] of chunks.entries())
-      if (args.only === undefined || args.only.includes("get"))
+    if (args.only === undefined || args.only.includes("get")) {
+      show(
+        `native GET, ${CLIENTS} clients that wait`,
+        await count(pair.chip, sockets, gate, get, 1, FRAME, FRAME, FRAME),
+        floors[0]!,
+      );
+      for (const [i, chunk] of chunks.entries())
         show(
-          `native GET, ${chunk} a chunk`,
-          await count(pair.chip, socket, gate, get, chunk, FRAME, FRAME, FRAME),
+          `native GET, ${chunk} a chunk, ${COMMANDS / 2} under way`,
+          await count(pair.chip, [socket], gate, get, chunk, FRAME, FRAME, FRAME),
           floors[i]!,
         );
+    }
     const set = commandFrame(CLASS_WRITE, 7, ["SET", "k", sized(HEADER_BYTES + 27)]);
-    for (const [i, chunk] of chunks.entries())
-      if (args.only === undefined || args.only.includes("set"))
+    if (args.only === undefined || args.only.includes("set")) {
+      show(
+        `native SET, ${CLIENTS} clients that wait`,
+        await count(pair.chip, sockets, gate, set, 1, FRAME, 13, 13),
+        floors[0]!,
+      );
+      for (const [i, chunk] of chunks.entries())
         show(
-          `native SET, ${chunk} a chunk`,
-          await count(pair.chip, socket, gate, set, chunk, FRAME, 13, 13),
+          `native SET, ${chunk} a chunk, ${COMMANDS / 2} under way`,
+          await count(pair.chip, [socket], gate, set, chunk, FRAME, 13, 13),
           floors[i]!,
         );
+    }
     const longKey = sized(20);
     await writer.call(["SET", longKey, sized(7)], 60_000);
     await sleep(3000);
@@ -317,7 +372,7 @@ export async function run(args: BenchArgs): Promise<void> {
           `RESP GET, ${chunk} a chunk`,
           await count(
             pair.chip,
-            plain,
+            [plain],
             gate,
             text,
             chunk,

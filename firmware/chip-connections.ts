@@ -6,6 +6,7 @@
  */
 import type { Hardware, PendingConnection, TcpSocket } from "../hal/hal.js";
 import type { ConnectionKind, ControllerCore } from "./core/core.js";
+import type { FastPath } from "./fast-path.js";
 
 export interface ChipConnections {
   adopt(kind: ConnectionKind, pending: PendingConnection): void;
@@ -46,11 +47,15 @@ class ChipConnection {
   }
 }
 
-/** @param readBytes bytes of one connection kept while the core does not take them */
+/**
+ * @param readBytes bytes of one connection kept while the core does not take them
+ * @param fast takes what is ordinary first, where the engine brings texts
+ */
 export function createChipConnections(
   hardware: Hardware,
   host: ConnectionsHost,
   readBytes: number,
+  fast: FastPath | undefined,
 ): ChipConnections {
   const table: (ChipConnection | undefined)[] = [];
   let core: ControllerCore | undefined = undefined;
@@ -76,6 +81,7 @@ export function createChipConnections(
     connection.closing = true;
     if (halted) return;
     core!.onClosed(connection.number, host.now());
+    if (fast !== undefined) fast.closed(connection.number);
     host.onControl();
   }
 
@@ -95,6 +101,14 @@ export function createChipConnections(
         core!.onDrained(number, host.now());
       },
       onError: () => onEnded(connection),
+      tap:
+        fast === undefined
+          ? undefined
+          : kind === "native"
+            ? (raw) => fast.client(number, raw)
+            : kind === "server"
+              ? (raw) => fast.server(number, raw)
+              : undefined,
     });
     core!.onOpen(number, kind, host.now());
     host.onControl();

@@ -25,6 +25,7 @@ import { createChipConnections } from "./chip-connections.js";
 import type { ChipConnections } from "./chip-connections.js";
 import type { ControllerCore } from "./core/core.js";
 import type { ControllerPorts } from "./core/ports.js";
+import type { FastPath } from "./fast-path.js";
 import type { FenceLines } from "./fence-lines.js";
 
 /** A serial line as a board's configuration has it. */
@@ -35,6 +36,8 @@ export interface BoardLine {
   rx?: string;
   path?: string;
 }
+
+const NOTHING = new Uint8Array(0);
 
 export interface ChipLoopOptions {
   hardware: Hardware;
@@ -47,6 +50,8 @@ export interface ChipLoopOptions {
   crc32?: Crc32 | undefined;
   /** Undefined: no server has a fencing line. */
   fenceLines: FenceLines | undefined;
+  /** What is ordinary goes this way, where the engine brings texts. */
+  fast?: FastPath | undefined;
   /** Bytes of one connection kept while the core does not take them. */
   readBytes: number;
   createCore(ports: ControllerPorts): ControllerCore;
@@ -73,6 +78,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   let stopped = false;
   let tickWanted = false;
   let heardAt = 0;
+  let tickedAt = 0;
   let core: ControllerCore | undefined = undefined;
 
   const turns: Turns = hardware.createTurns({
@@ -107,6 +113,15 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   function tick(): void {
     tickWanted = false;
     const now = turns.now();
+    if (options.fast !== undefined) {
+      // Replies that went the fast way came after the last tick, at the earliest.
+      const alive = options.fast.look();
+      for (let i = 0; i < alive.length; i++) {
+        core!.onBytes(alive[i]!, NOTHING, 0, 0, tickedAt);
+        heardAt = now;
+      }
+    }
+    tickedAt = now;
     const next = core!.tick(now);
     if (stopped) return;
     const ill = options.watchdog.kick();
@@ -140,6 +155,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       },
     },
     options.readBytes,
+    options.fast,
   );
 
   const ports: ControllerPorts = {

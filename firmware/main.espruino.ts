@@ -27,16 +27,19 @@ import type { ConnectionKind } from "./core/core.js";
 import {
   WITH_CLIENT_LINE,
   WITH_CLIENTS,
+  WITH_FAST_PATH,
   WITH_FENCING,
   WITH_SERIAL_LINES,
 } from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
 import { createNoClients } from "./core/no-clients.js";
+import { createFastPath } from "./fast-path.js";
 import { openFenceLines } from "./fence-lines.js";
 import { createLineClient, withLineClient } from "./line-client.js";
 import type { LineClient } from "./line-client.js";
 
 declare const E: EngineUtilities;
+declare const getTime: () => number;
 declare const global: { [name: string]: unknown };
 declare const process: {
   memory(): EngineMemory;
@@ -45,8 +48,6 @@ declare const process: {
 
 /** Time for the last words to leave before a reboot, two lines at 9600 baud. @unit ms */
 const LAST_WORDS_MS = 200;
-
-declare const getTime: () => number;
 
 const startedAt = getTime();
 let terminal: Console | undefined = undefined;
@@ -113,6 +114,9 @@ const lineClient: LineClient | undefined =
       })
     : undefined;
 const hardware = espruinoHardware(board.udpPort);
+const fast = WITH_FAST_PATH
+  ? createFastPath({ toBuffer: E.toArrayBuffer, now: () => getTime() * 1000 })
+  : undefined;
 const loop: ChipLoop = createChipLoop({
   hardware: lineClient === undefined ? hardware : withLineClient(hardware, lineClient),
   flash: flash,
@@ -121,12 +125,13 @@ const loop: ChipLoop = createChipLoop({
   openSerial: WITH_SERIAL_LINES ? openSerial : undefined,
   crc32: crc32,
   fenceLines: fenceLines,
+  fast: fast,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
     createController(
       coreConfigOf(board, new Uint8Array(0)),
       ports,
-      WITH_CLIENTS ? createForwarder : createNoClients,
+      fast !== undefined ? fast.createForwarder : WITH_CLIENTS ? createForwarder : createNoClients,
     ),
   note: (level, event, text) => {
     if (level === "debug") return;

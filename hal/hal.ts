@@ -12,6 +12,20 @@ export interface PendingConnection {
   readonly from: string;
 }
 
+/** A connection as its engine has it, where bytes are texts: for whoever takes chunks before the ordinary way (firmware/fast-path.ts). */
+export interface RawTcp {
+  readonly socket: {
+    /** Adds to what waits to be sent; what the text's bytes are now is sent. */
+    write(text: string): unknown;
+    /** What waits to be sent; undefined when nothing does. */
+    dSnd?: string;
+  };
+  /** The way a chunk goes otherwise: kept, announced by onReadable. */
+  ordinary(text: string): void;
+  /** Nothing is kept unread, and reading is on. */
+  isIdle(): boolean;
+}
+
 /** What a TCP connection needs to know. */
 export interface TcpOptions {
   from: PendingConnection;
@@ -23,6 +37,8 @@ export interface TcpOptions {
   onWritable(): void;
   /** The connection has ended, by either side or by an error ("" when it was closed in order). Called once, last. */
   onError(reason: string): void;
+  /** Where bytes come as texts: makes the handler that gets them first. Elsewhere it is not asked. */
+  tap?: ((raw: RawTcp) => (text: string) => void) | undefined;
 }
 
 /** A TCP connection. Nagle is off: what is written leaves at once. */

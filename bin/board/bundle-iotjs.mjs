@@ -24,6 +24,7 @@ function featuresOf(config) {
     WITH_LIMITS_CHECK: true,
     WITH_STATUS_JSON: true,
     WITH_BYTE_LOOPS: false,
+    WITH_FAST_PATH: false,
     WITH_CLIENT_LINE: false,
     WITH_FENCING: false,
     WITH_SERIAL_LINES: false,

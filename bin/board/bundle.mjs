@@ -51,7 +51,7 @@ const HOT = [
   "submit place send toClient writeHeader takeFrames afterFrame mustPause hasShare isQuery isRead lengthOf linked hasRoom " +
     "mayRead enqueue handleReply epochFits dequeue closeRead answered leaveServer passOn release dropReply afterAnswer " +
     "lookAtIntake countIntake readU32 writeU32 sawLife endProbe",
-  "createForwarder: submitNative onReply clientBytes",
+  "forwarderOf: submitNative onReply clientBytes",
   "createNativeFront: onFrame onCommand partOf command packedName",
   "createServerLinks: bytes find",
   "createController: received settle wantsTick",
@@ -104,6 +104,8 @@ function featuresOf(config) {
     WITH_CLIENT_LINE: config.clientLine !== undefined,
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_BYTE_LOOPS: false,
+    // Some 6 KB of the bundle, which a single sector of 64 KB has not.
+    WITH_FAST_PATH: config.ports.native > 0 && config.hardware.storageBytes > 65536,
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,
     WITH_FENCING: config.fencing !== undefined,

@@ -8,7 +8,7 @@ const BUILTINS = [
 const ENGINE = [
   // Espruino's E, process, net, dgram, Storage, Serial, pins
   "toString", "toArrayBuffer", "toUint8Array", "CRC32", "enableWatchdog", "kickWatchdog", "reboot", "getErrorFlags",
-  "memory", "usage", "total", "free", "blocksize", "on", "write", "end", "clsNow", "listen", "close", "createServer",
+  "memory", "usage", "total", "free", "blocksize", "on", "write", "end", "clsNow", "dSnd", "removeAllListeners", "listen", "close", "createServer",
   "bind", "send", "address", "port", "createSocket", "read", "erase", "getFree", "compact", "SHA256", "setConsole", "setup",
   "env", "BOARD", "exit", "tx", "rx", "path",
   // WIZnet, Wifi, SPI, pins

@@ -36,7 +36,7 @@ export function mustPause(traffic: Traffic, client: ClientSession): boolean {
 
 /** Whether another command of this client may be taken, as far as its neighbours go. */
 function hasShare(traffic: Traffic, client: ClientSession): boolean {
-  const free = traffic.table.capacity - traffic.table.used;
+  const free = traffic.table.capacity - traffic.rowsLent - traffic.table.used;
   const held = traffic.hold.bytes;
   if (client.rows === 0) return free > 0 && held < traffic.limits.heldBytesMax;
   return (
@@ -184,7 +184,7 @@ export function callLine(traffic: Traffic, now: number): void {
   let tries = traffic.line.length;
   while (
     tries > 0 &&
-    table.used < table.capacity &&
+    table.used < table.capacity - traffic.rowsLent &&
     traffic.hold.bytes < traffic.limits.heldBytesMax
   ) {
     const client = traffic.line.shift()!;

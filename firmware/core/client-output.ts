@@ -132,7 +132,8 @@ export function grantOwed(traffic: Traffic, client: ClientSession, row: number):
   sendCredit(traffic, table.server[row], table.id[row], owed);
 }
 
-function lookAtBacklog(traffic: Traffic, client: ClientSession): void {
+/** Whether the client reads what it is sent. */
+export function lookAtBacklog(traffic: Traffic, client: ClientSession): void {
   const backlog = traffic.ports.backlog(client.connection);
   traffic.outTotal += backlog - client.outKnown;
   client.outKnown = backlog;

@@ -51,7 +51,7 @@ import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { forgetNumbers, retreatFrom } from "./retreat.js";
 import { handleReply, replayStash } from "./server-replies.js";
 import { createTraffic } from "./traffic.js";
-import type { ForwardCounters } from "./traffic.js";
+import type { ForwardCounters, Traffic } from "./traffic.js";
 
 /** Slow readers and held commands are looked at this often. @unit ms */
 const LOOK_MS = 20;
@@ -109,7 +109,13 @@ export function createForwarder(
   ports: ControllerPorts,
   events: ForwardEvents,
 ): Forwarder {
-  const traffic = createTraffic(config, ports, events);
+  return forwarderOf(createTraffic(config, ports, events));
+}
+
+/** The forwarder over books that somebody else keeps as well (firmware/fast-path.ts). */
+export function forwarderOf(traffic: Traffic): Forwarder {
+  const config = traffic.config;
+  const ports = traffic.ports;
   // Its own pool, so that it never says what the servers' links say.
   const nonceSeed = new Uint8Array(config.seed.length + 1);
   nonceSeed.set(config.seed, 1);

@@ -84,6 +84,8 @@ export interface InFlight {
   /** Makes the row outstanding under an id. @returns false when that slot is taken: try the next id */
   bind(row: number, id: number): boolean;
   unbind(row: number): void;
+  /** @returns whether `count` ids from this one on can all be bound */
+  freeFrom(id: number, count: number): boolean;
   /** @returns the row outstanding under exactly this id, or NO_ROW */
   find(id: number): number;
 }
@@ -132,6 +134,12 @@ export function createInFlight(capacity: number): InFlight {
     return true;
   }
 
+  function freeFrom(id: number, count: number): boolean {
+    if (table.used === 0) return true;
+    for (let i = 0; i < count; i++) if (byId[((id + i) & mask) >>> 0] !== NO_ROW) return false;
+    return true;
+  }
+
   function unbind(row: number): void {
     byId[(table.id[row] & mask) >>> 0] = NO_ROW;
     table.id[row] = 0;
@@ -159,6 +167,7 @@ export function createInFlight(capacity: number): InFlight {
     bind: bind,
     give: give,
     unbind: unbind,
+    freeFrom: freeFrom,
     used: 0,
     capacity: capacity,
     primaryOnly: new Uint8Array(capacity),

@@ -92,6 +92,8 @@ export interface NativeFront {
     end: number,
   ): void;
   heldBytes(): number;
+  /** Past the handshake, and no command is half sent or half refused. */
+  isIdle(): boolean;
 }
 
 /** What the forwarder does for native connections. */
@@ -402,5 +404,14 @@ export function createNativeFront(
     }
   }
 
-  return { payloadMax: agreedPayloadMax, onFrame: onFrame, heldBytes: heldBytes };
+  function isIdle(): boolean {
+    return state === STATE_OPEN && !onLine && parts.length === 0 && skippedId === 0;
+  }
+
+  return {
+    payloadMax: agreedPayloadMax,
+    onFrame: onFrame,
+    heldBytes: heldBytes,
+    isIdle: isIdle,
+  };
 }

@@ -86,6 +86,8 @@ export interface Traffic {
   intakeOwn: number;
   /** Rows for clients that have nothing under way (client-intake.ts). */
   rowsKept: number;
+  /** Rows kept for commands that the fast path has sent and may have to hand over; 0 where there is none. */
+  rowsLent: number;
   /** Waiting commands of clients that have several; the rest of heldBytesMax is for the others. @unit bytes */
   floodBytesMax: number;
   respLimits: RespLimits;
@@ -239,6 +241,7 @@ export function createTraffic(
     intakeMax: limits.clientOutTotalBytes,
     replyEpoch: new Float64Array(2),
     rowsKept: limits.clientsMax < table.capacity >> 2 ? limits.clientsMax : table.capacity >> 2,
+    rowsLent: 0,
     floodBytesMax: limits.heldBytesMax - (limits.heldBytesMax >> 2),
     reign: 0,
     outTotal: 0,

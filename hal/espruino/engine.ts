@@ -6,6 +6,9 @@ export interface EngineSocket {
   write(data: string): boolean;
   end(): void;
   on(event: string, listener: (data: string) => void): void;
+  removeAllListeners(event: string): void;
+  /** The engine's own store of what waits to be sent; empty or undefined: nothing does. */
+  dSnd?: string;
   /** The engine's own mark to close at the next turn, whatever waits to be sent; there is no method for it. */
   clsNow?: boolean;
 }

@@ -38,7 +38,8 @@ class EspruinoSocket implements TcpSocket {
   /** Bytes announced and not read, or kept while reading is off. */
   private chunk: string;
   private reading: boolean;
-  private out: number;
+  /** Whether the engine is asked to tell when all is sent: an event that costs as much as a chunk. */
+  private awaited: boolean;
   private ended: boolean;
   private fault: string;
 
@@ -47,11 +48,20 @@ class EspruinoSocket implements TcpSocket {
     this.options = options;
     this.chunk = "";
     this.reading = true;
-    this.out = 0;
+    this.awaited = false;
     this.ended = false;
     this.fault = "";
-    this.socket.on("data", (data) => this.onData(data));
-    this.socket.on("drain", () => this.onDrain());
+    const ordinary = (data: string): void => this.onData(data);
+    this.socket.on(
+      "data",
+      options.tap === undefined
+        ? ordinary
+        : options.tap({
+            socket: this.socket,
+            ordinary: ordinary,
+            isIdle: () => this.reading && this.chunk.length === 0,
+          }),
+    );
     this.socket.on("error", () => this.onFault());
     this.socket.on("close", () => this.onClose());
   }
@@ -81,9 +91,9 @@ class EspruinoSocket implements TcpSocket {
   }
 
   private onDrain(): void {
-    if (this.out === 0 || this.ended) return;
-    this.out = 0;
-    this.options.onWritable();
+    this.awaited = false;
+    this.socket.removeAllListeners("drain");
+    if (!this.ended) this.options.onWritable();
   }
 
   private onFault(): void {
@@ -104,18 +114,22 @@ class EspruinoSocket implements TcpSocket {
 
   write(bytes: Uint8Array): number {
     if (this.ended) return 0;
-    this.out += bytes.length;
+    if (!this.awaited) {
+      this.awaited = true;
+      this.socket.on("drain", () => this.onDrain());
+    }
     try {
       this.socket.write(E.toString(bytes));
     } catch (error) {
       // The engine has already closed it; the event that says so is still in its queue.
       this.fault = "" + error;
     }
-    return this.out;
+    return this.pending();
   }
 
   pending(): number {
-    return this.out;
+    const waits = this.socket.dSnd;
+    return waits === undefined ? 0 : waits.length;
   }
 
   setReading(on: boolean): void {

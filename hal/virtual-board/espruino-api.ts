@@ -185,8 +185,27 @@ export function espruinoApi(
 
   const BLOCK_BYTES = 16;
 
+  /** Texts whose bytes were looked at in this event: there a text and its bytes are one, and here a copy may have been changed. */
+  let views: { text: string; bytes: ArrayBuffer }[] = [];
+
+  function viewOf(text: string): ArrayBuffer {
+    const bytes = host.textToBytes(text);
+    views.push({ text, bytes });
+    return bytes;
+  }
+
+  /** What the engine would send of a text: its bytes as they are now. */
+  function present(text: string): string {
+    for (let i = views.length - 1; i >= 0; i--) {
+      const view = views[i]!;
+      if (view.text === text) return asText(new Uint8Array(view.bytes));
+    }
+    return text;
+  }
+
   class Socket extends Emitter {
     clsNow = false;
+    dSnd = "";
     private number: number;
 
     constructor(number: number) {
@@ -196,8 +215,11 @@ export function espruinoApi(
 
     write(data: unknown): boolean {
       if (this.number < 0) throw new Error("This socket is closed.");
-      const text = asText(data);
-      if (text.length > 0) host.send(this.number, text);
+      const text = typeof data === "string" ? present(data) : asText(data);
+      if (text.length > 0) {
+        this.dSnd += text;
+        host.send(this.number, text);
+      }
       return false;
     }
 
@@ -498,7 +520,7 @@ export function espruinoApi(
   world["clearInterval"] = dropTimer;
 
   (E as Record<string, unknown>)["toString"] = asText;
-  E["toArrayBuffer"] = (text: string) => host.textToBytes(text);
+  E["toArrayBuffer"] = viewOf;
   E["toUint8Array"] = (data: unknown) => new Uint8Array(host.textToBytes(asText(data)));
   E["CRC32"] = (data: unknown) => host.crc32(new Uint8Array(host.textToBytes(asText(data))));
   let isKickedByItself = false;
@@ -525,6 +547,7 @@ export function espruinoApi(
   }
 
   return (kind, number, text, port, address) => {
+    views = [];
     if (isKickedByItself) host.kick();
     // The numbers of EVENT_*, which this function cannot see where it runs.
     switch (kind) {
@@ -543,7 +566,12 @@ export function espruinoApi(
         guarded(() => sockets[number]?.emit("data", text));
         break;
       case 3:
-        guarded(() => sockets[number]?.emit("drain"));
+        guarded(() => {
+          const socket = sockets[number];
+          if (socket === undefined) return;
+          socket.dSnd = "";
+          socket.emit("drain");
+        });
         break;
       case 4: {
         const socket = sockets[number];
