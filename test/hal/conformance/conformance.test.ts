@@ -622,7 +622,31 @@ function suite(home: HomeEntry): void {
   });
 
   describe("digital lines", () => {
-    has("digital", "what was written is read back", () => Promise.resolve());
+    has(
+      "digital",
+      "an output has its level from its first moment on, and what is written reads back",
+      async () => {
+        const pins = running.pins!;
+        expect(await puppet.ask("pin-open B1 output 1")).toBe("ok");
+        expect(pins.written).toEqual(["B1 1"]);
+        expect(await puppet.ask("pin-read B1")).toBe("1");
+        expect(await puppet.ask("pin-write B1 0")).toBe("ok");
+        expect(pins.written).toEqual(["B1 1", "B1 0"]);
+        expect(await puppet.ask("pin-read B1")).toBe("0");
+      },
+    );
+
+    has("digital", "an input reads what is put there from outside", async () => {
+      const pins = running.pins!;
+      expect(await puppet.ask("pin-open B2 input 0")).toBe("ok");
+      expect(await puppet.ask("pin-read B2")).toBe("0");
+      pins.set("B2", true);
+      expect(await puppet.ask("pin-read B2")).toBe("1");
+      pins.set("B2", false);
+      expect(await puppet.ask("pin-read B2")).toBe("0");
+      // Nothing is put out on it.
+      expect(pins.written.filter((one) => one.startsWith("B2"))).toEqual([]);
+    });
   });
 }
 

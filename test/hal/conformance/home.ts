@@ -2,6 +2,8 @@
 import type {
   Console,
   ConsoleOptions,
+  Digital,
+  DigitalOptions,
   Flash,
   Hardware,
   Listener,
@@ -25,4 +27,5 @@ export interface Home {
   openSerial: ((options: SerialOptions) => Serial) | undefined;
   openConsole: ((options: ConsoleOptions) => Console) | undefined;
   startWatchdog: (() => Watchdog) | undefined;
+  openDigital: ((options: DigitalOptions) => Digital) | undefined;
 }

@@ -18,6 +18,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32 } from "node:zlib";
 import { build } from "esbuild";
+import { onOneProcessor } from "../../../bin/board/interpreter.mjs";
 import { bundleForIotjs } from "../../../bin/board/bundle-iotjs.mjs";
 import { BOOT_FILE } from "../../../bin/board/storage-image.mjs";
 import { lintIotjs } from "../../../bin/board/iotjs-lint.mjs";
@@ -68,6 +69,8 @@ export interface Running {
   /** Types at its console. */
   type(text: string): void;
   isOn(): boolean;
+  /** What was put on its pins, in order, and putting a level on one from outside; where its pins can be reached. */
+  readonly pins?: { written: string[]; set(pin: string, level: boolean): void };
   /** What its flash holds, and putting something else there, as an earlier power cut would have. */
   readFlash(): FlashImage;
   writeFlash(image: FlashImage): void;
@@ -198,7 +201,7 @@ function processHome(
 const NO_SOCAT: Partial<Record<Part, string>> = isOnPath("socat")
   ? {}
   : { serial: "no `socat` on PATH", backlog: "no `socat` on PATH" };
-const NO_DIGITAL = "fencing lines are not in the HAL yet";
+const NO_DIGITAL = "its home has no pins yet";
 const NO_BACKPRESSURE = "the engine goes on reading a connection that is not read from";
 
 export const HOMES: HomeEntry[] = [
@@ -239,6 +242,7 @@ export const HOMES: HomeEntry[] = [
             openSerial,
             openConsole: undefined,
             startWatchdog: undefined,
+            openDigital: undefined,
           },
           port,
           1,
@@ -267,7 +271,7 @@ export const HOMES: HomeEntry[] = [
       "refused datagrams": "the engine does not tell them",
       ...NO_SOCAT,
       serial: "no home for serial lines on Espruino yet",
-      digital: NO_DIGITAL,
+      digital: "the interpreter's Linux build has names of pins and no pins behind them",
       "flash: a board of its own": "the interpreter's chip id is the same everywhere on Linux",
     },
     slots: SLOTS,
@@ -284,7 +288,8 @@ export const HOMES: HomeEntry[] = [
       if (!existsSync(join(dir, "espruino.flash"))) {
         writeFileSync(join(dir, "espruino.flash"), Buffer.alloc(ESPRUINO_FLASH_BYTES, 0xff));
       }
-      const child = spawn("espruino", ["script.js"], { cwd: dir, stdio: ["pipe", "pipe", "pipe"] });
+      const [program, ...args] = onOneProcessor(["espruino", "script.js"]) as [string, ...string[]];
+      const child = spawn(program, args, { cwd: dir, stdio: ["pipe", "pipe", "pipe"] });
       return processHome(child, dir, ["espruino.flash"], port, 0);
     },
   },
@@ -297,7 +302,6 @@ export const HOMES: HomeEntry[] = [
       "refused datagrams": "the interface does not tell them",
       ...NO_SOCAT,
       serial: "no home for serial lines on Espruino yet",
-      digital: NO_DIGITAL,
     },
     slots: 1,
     floodBytes: 1 << 18,
@@ -311,7 +315,9 @@ export const HOMES: HomeEntry[] = [
       const storage = new Storage(flash);
       let said = "";
       let resets = 0;
+      const written: string[] = [];
       const board = new NodeBoard({
+        onPin: (pin, value) => written.push(`${pin} ${value ? 1 : 0}`),
         module: loadEngine(),
         memoryBytes: VIRTUAL_MEMORY_BYTES,
         serialNumber: Buffer.from(chipIdOf(dir, "a machine")).toString("hex"),
@@ -339,6 +345,7 @@ export const HOMES: HomeEntry[] = [
         said: () => said,
         type: (line) => board.type(line),
         isOn: () => resets === 0,
+        pins: { written, set: (pin, level) => board.setPin(pin, level) },
         readFlash: () => [Buffer.from(flash.bytes)],
         writeFlash: ([image]) => {
           flash.bytes.set(image!);

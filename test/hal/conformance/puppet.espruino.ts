@@ -1,5 +1,6 @@
 /** The puppet on Espruino; the build of the test puts the port in. */
 import { openConsole } from "../../../hal/espruino/console.js";
+import { openDigital } from "../../../hal/espruino/digital.js";
 import type { EngineSerial, EngineUtilities } from "../../../hal/espruino/engine.js";
 import { openFlash } from "../../../hal/espruino/flash.js";
 import { espruinoHardware } from "../../../hal/espruino/hardware.js";
@@ -30,6 +31,7 @@ startPuppet(
     openSerial: undefined,
     openConsole: (options) => openConsole(USB, 0, options),
     startWatchdog: () => startWatchdog(WATCHDOG_SECONDS, 0),
+    openDigital: openDigital,
   },
   CONTROL_PORT,
   1,

@@ -34,6 +34,7 @@ startPuppet(
     openSerial: openSerial,
     openConsole: (options) => openConsole("tcp:" + CONSOLE_PORT, options, () => undefined),
     startWatchdog: () => startWatchdog("watchdog"),
+    openDigital: undefined,
   },
   CONTROL_PORT,
   1,

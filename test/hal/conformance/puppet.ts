@@ -9,6 +9,7 @@
  */
 import type {
   Console,
+  Digital,
   DatagramSocket,
   Flash,
   Listener,
@@ -46,6 +47,7 @@ export function startPuppet(home: Home, port: number, slots: number, onUp: () =>
   let serial: Serial | undefined = undefined;
   let terminal: Console | undefined = undefined;
   let watchdog: Watchdog | undefined = undefined;
+  const pins: { [name: string]: Digital } = {};
   let turnsCalled = 0;
   /** Above 0 while a method of the hardware runs: a callback then is one from inside. */
   let inside = 0;
@@ -320,6 +322,18 @@ export function startPuppet(home: Home, port: number, slots: number, onUp: () =>
     } else if (name === "watchdog") {
       watchdog = home.startWatchdog!();
       done("ok");
+    } else if (name === "pin-open") {
+      pins[first] = home.openDigital!({
+        pin: first,
+        mode: words[3] === "output" ? "output" : "input",
+        initialValue: words[4] === "1" ? 1 : 0,
+      });
+      done("ok");
+    } else if (name === "pin-write") {
+      pins[first]!.write(words[3] === "1" ? 1 : 0);
+      done("ok");
+    } else if (name === "pin-read") {
+      done("" + pins[first]!.read());
     } else if (name === "kick") {
       for (let i = 0; i < n; i++) watchdog!.kick();
       done("ok");
