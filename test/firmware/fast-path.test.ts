@@ -282,6 +282,10 @@ class Pair {
     both[1] += latin(bytes);
   }
 
+  sayEpoch(server: number): void {
+    this.say(server, frameOf(FRAME_EPOCH, 0, this.route.epoch, new Uint8Array(0)));
+  }
+
   setRoute(route: Route): void {
     const changed = route.epoch !== this.route.epoch;
     const before = this.route.primary;
@@ -290,7 +294,8 @@ class Pair {
       for (const server of [0, 1] as const) {
         // A server that loses its role answers nothing of before.
         if (!(route.primary === before && server === before)) this.waiting[server] = [];
-        this.say(server, frameOf(FRAME_EPOCH, 0, route.epoch, new Uint8Array(0)));
+        // What one of them answers until it says so was decided in an epoch before.
+        if ((route.epoch + server) % 2 === 0) this.sayEpoch(server);
       }
     }
     this.both((side) => side.forwarder.setRoute({ ...route }, side.now));
@@ -539,6 +544,9 @@ function run(pair: Pair, one: Step): void {
         why: "",
       });
       break;
+    case 10:
+      pair.sayEpoch(server);
+      break;
     default:
       for (const side of pair.sides) side.now += 30;
       pair.both((side) => {
@@ -609,4 +617,28 @@ test("six at a time on one connection keep their order without the forwarder", (
   }
   pair.books();
   expect(pair.sides[1].quick).toBeGreaterThan(390);
+});
+
+test("a reply decided in an epoch before is dropped, though its id is outstanding (G3)", () => {
+  const pair = begin();
+  const send = (command: number): void =>
+    run(pair, { do: "send", client: 0, command, count: 1, odd: 0, at: 536 });
+  const answer = (server: number): void =>
+    run(pair, { do: "answer", server, at: 0, outcome: 0, length: 9, cut: 536 });
+  pair.spare(0);
+  for (const command of [0, 5, 0, 5, 0]) {
+    send(command);
+    answer(command === 5 ? 0 : 1);
+  }
+  // Only the primary tells of the new epoch.
+  pair.setRoute({ ...pair.route, epoch: 2 });
+  for (let i = 0; i < 3; i++) {
+    send(5);
+    answer(0);
+  }
+  const { dropped } = pair.sides[1].forwarder.counters();
+  send(0);
+  answer(1);
+  pair.books();
+  expect(pair.sides[1].forwarder.counters().dropped).toBe(dropped + 1);
 });
