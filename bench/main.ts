@@ -183,7 +183,7 @@ async function main(): Promise<void> {
       console.log(`${name} could not be finished: ${(error as Error).stack}`);
     }
   }
-  process.exit(failed ? 1 : 0);
+  process.exit(failed ? 1 : (process.exitCode ?? 0));
 }
 
 await main();

@@ -158,7 +158,7 @@ export const DEFAULT_LIMITS: AgentLimits = {
   entryBytesMax: 16 * MB,
   tailBytesMax: 8 * MB,
   streamWindowBytes: 8 * MB,
-  streamTurnBytes: 96 * 1024,
+  streamTurnBytes: 48 * 1024,
   streamTurnMs: 1,
   streamBacklogBytes: MB,
   boundariesMax: 1024,
