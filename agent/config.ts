@@ -65,6 +65,8 @@ const configSchema = z.strictObject({
     .optional(),
   /** RESP port of this server alone, for programs on the same machine; 0: none. */
   localPort: listenField.default(0),
+  /** Address of that port. Whoever reaches it needs no controller, so it is this machine's own unless somebody says otherwise. */
+  localHost: hostField.default("127.0.0.1"),
   /** The pair's key in hex, 16 to 64 bytes; or a file that holds it. */
   key: z
     .string()

@@ -36,13 +36,14 @@ export function portFailure(
   host: string,
   port: number,
   error: unknown,
+  hostField = "host",
 ) {
   const code = (error as NodeJS.ErrnoException).code ?? "";
   const why =
     code === "EADDRINUSE"
       ? `port ${port} on ${host} is in use by another program: stop it, or change "${field}"`
       : code === "EADDRNOTAVAIL"
-        ? `this machine has no address ${host}: change "host"`
+        ? `this machine has no address ${host}: change "${hostField}"`
         : code === "EACCES"
           ? `port ${port} needs more rights than this user has: change "${field}" to one above 1023`
           : (error as Error).message;

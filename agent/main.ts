@@ -163,8 +163,9 @@ async function run(settings: AgentSettings, withParent: boolean): Promise<void> 
     throw portFailure("for the other server", "peerPort", host, settings.peerPort, error);
   });
   if (settings.localPort !== 0) {
-    await sockets.listen("local", host, settings.localPort).catch((error: unknown) => {
-      throw portFailure("for local clients", "localPort", host, settings.localPort, error);
+    const { localHost, localPort } = settings;
+    await sockets.listen("local", localHost, localPort).catch((error: unknown) => {
+      throw portFailure("for local clients", "localPort", localHost, localPort, error, "localHost");
     });
   }
   core.start(now());

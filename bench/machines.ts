@@ -188,6 +188,7 @@ export class ThreeMachines {
         peerPort: 6384,
         udpPort: 6383,
         localPort: LOCAL_PORT,
+        localHost: ADDRESS[id],
         keyFile: join(this.dir, "pair.key"),
         durability,
         preset: id === "a",

@@ -152,7 +152,7 @@ core = createAgent(
   ports,
 );
 await sockets.listen("peer", settings.host, settings.peerPort);
-if (settings.localPort !== 0) await sockets.listen("local", settings.host, settings.localPort);
+if (settings.localPort !== 0) await sockets.listen("local", settings.localHost, settings.localPort);
 core.start(now());
 pollPort = await PollPort.open(settings.host, settings.udpPort, (from, bytes) => {
   core.onPoll(from, bytes, now());

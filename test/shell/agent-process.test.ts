@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { open } from "lmdb";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { askNode } from "../../client/cli/ask-node.js";
+import { freePort } from "../free-ports.js";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const agent = join(root, "dist", "agent.js");
@@ -88,6 +89,23 @@ describe("the agent as a program", { timeout: 60_000 }, () => {
     expect(code).toBe(4);
     expect(text).toContain(`port ${port} on 127.0.0.1 is in use`);
     expect(text).toContain('"peerPort"');
+  });
+
+  test("its own clients' port is this machine's alone, whatever address the others use", async () => {
+    const localPort = await freePort();
+    const { dir, path } = config({ host: "127.0.0.2", localPort });
+    await started(path, dir);
+    const reaches = (host: string): Promise<boolean> =>
+      new Promise((told) => {
+        const socket = connect(localPort, host);
+        socket.once("error", () => told(false));
+        socket.once("connect", () => {
+          socket.destroy();
+          told(true);
+        });
+      });
+    expect(await reaches("127.0.0.1")).toBe(true);
+    expect(await reaches("127.0.0.2")).toBe(false);
   });
 
   test("a directory that cannot be made: a clear end, no stack trace", () => {
