@@ -3,15 +3,14 @@
  * batch copy to a server with an empty disk, KEYS and FLUSHDB on a million keys, a controller whose
  * input is saturated. The primary must never change; then a kill -9 under the same saturation must fail over.
  */
-import { execFile, spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import { execFile } from "node:child_process";
 import { cpus } from "node:os";
 import type { BenchArgs } from "./args.js";
 import { LoadProcess } from "./load-process.js";
 import { longestGap, pour } from "./load.js";
 import { Pair, otherOf } from "./pair.js";
 import { clear } from "./power-on.js";
-import { endWithUs, hasProgram, nowMs, sleep, startHog } from "./processes.js";
+import { nowMs, sleep, startFlood, startHog } from "./processes.js";
 import { RespClient } from "./resp-client.js";
 import { printTable, show } from "./table.js";
 
@@ -178,27 +177,5 @@ function countKeys(port: number): Promise<string> {
     execFile("sh", ["-c", command], { timeout: 120_000 }, (error, stdout) =>
       error ? reject(error) : resolve(stdout.trim()),
     );
-  });
-}
-
-/** Two clients that ask as fast as they can, 64 commands deep, until killed. */
-function startFlood(port: number): ChildProcess[] {
-  if (!hasProgram("redis-benchmark")) return [];
-  return [0, 1].map(() => {
-    const argv = [
-      "-p",
-      String(port),
-      "-c",
-      "100",
-      "-P",
-      "64",
-      "-t",
-      "get",
-      "-r",
-      "100000",
-      "-l",
-      "-q",
-    ];
-    return endWithUs(spawn("redis-benchmark", argv, { stdio: "ignore" }));
   });
 }

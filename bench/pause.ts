@@ -7,7 +7,7 @@ import type { BenchArgs } from "./args.js";
 import { Load } from "./load.js";
 import type { NodeName, PairStatus } from "./pair.js";
 import { Pair, otherOf } from "./pair.js";
-import { nowMs, sleep } from "./processes.js";
+import { nowMs, sleep, startFlood } from "./processes.js";
 import { Relay } from "./relay.js";
 import type { Reply } from "./resp-client.js";
 import { ReplyError, RespClient } from "./resp-client.js";
@@ -21,6 +21,8 @@ interface Fault {
   mark: number;
   /** Clients must connect again: their connection ends with the controller. */
   reconnect?: boolean;
+  /** Others ask the controller for as much as it can do, all the time. */
+  saturated?: boolean;
   strike(bench: PauseRun): Promise<void>;
   /** Brings back what the fault took, while the load goes on. */
   mend(bench: PauseRun): Promise<void>;
@@ -56,6 +58,12 @@ const restart = (name: (run: PauseRun) => NodeName): Fault["mend"] => {
 const FAULTS: Record<string, Fault> = {
   "kill9-primary": {
     mark: 150,
+    strike: kill((run) => run.primary),
+    mend: restart((run) => run.primary),
+  },
+  "kill9-saturated": {
+    mark: 150,
+    saturated: true,
     strike: kill((run) => run.primary),
     mend: restart((run) => run.primary),
   },
@@ -168,6 +176,7 @@ async function measure(
   let stale = 0;
   let problems = 0;
   let relay: Relay | undefined;
+  const flood = fault.saturated === true ? startFlood(pair.redis) : [];
   try {
     if (name === "peer-cut") relay = await relayPeerLink(pair);
     for (let i = 0; i < runs; i++) {
@@ -226,6 +235,7 @@ async function measure(
       if (after === undefined) break;
     }
   } finally {
+    for (const one of flood) one.kill("SIGKILL");
     relay?.close();
     await pair.stop();
   }

@@ -100,6 +100,28 @@ export function startHog(core: number | undefined): ChildProcess {
   return endWithUs(hog);
 }
 
+/** Two clients that ask as fast as they can, 64 commands deep, until killed. */
+export function startFlood(port: number): ChildProcess[] {
+  if (!hasProgram("redis-benchmark")) return [];
+  return [0, 1].map(() => {
+    const argv = [
+      "-p",
+      String(port),
+      "-c",
+      "100",
+      "-P",
+      "64",
+      "-t",
+      "get",
+      "-r",
+      "100000",
+      "-l",
+      "-q",
+    ];
+    return endWithUs(spawn("redis-benchmark", argv, { stdio: "ignore" }));
+  });
+}
+
 /** Bytes of every established TCP connection of a process, by its two ports. Needs `ss` (iproute2). */
 export interface SocketBytes {
   localPort: number;
