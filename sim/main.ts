@@ -23,7 +23,7 @@ import { runSeed } from "./run.js";
 import { playScenario } from "./scenario.js";
 import { shrink } from "./shrink.js";
 import type * as Worker from "./worker.js";
-import { READS_AN_HOUR, soak } from "./soak.js";
+import { READS_AN_HOUR, soak, SOAK_PAUSE_MS } from "./soak.js";
 import { runSlices, sumSlices } from "./slices.js";
 import { drawTimeline } from "./timeline.js";
 import { Totals } from "./totals.js";
@@ -35,6 +35,7 @@ const HELP = `npm run sim -- [options]
   --workers N        threads (2)
   --engine core|bundle  what the controller is: its core, or the very bundle of a board on a virtual board (core)
   --soak HOURS       one board switched on for so many virtual hours, under load and faults: does its firmware leak?
+  --pause MS         of --soak: mean time between a client's commands (700); a virtual hour is cheaper with fewer
   --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
   --only KIND,...    every world has these faults and no others
   --coverage         prints how often each transition and each rule was reached
@@ -66,6 +67,7 @@ const { values } = parseArgs({
     workers: { type: "string", default: "2" },
     engine: { type: "string", default: "core" },
     soak: { type: "string" },
+    pause: { type: "string", default: String(SOAK_PAUSE_MS) },
     swarm: { type: "boolean", default: false },
     only: { type: "string" },
     coverage: { type: "boolean", default: false },
@@ -276,7 +278,9 @@ async function slices(directory: string): Promise<number> {
 }
 
 function soakFor(hours: number): number {
-  const result = soak(seed, hours, loadFirmware(ROOT), (line) => console.log(line));
+  const pauseMs = Number(values.pause);
+  if (!(pauseMs > 0)) throw new Error(`--pause ${values.pause}: milliseconds, above 0`);
+  const result = soak(seed, hours, pauseMs, loadFirmware(ROOT), (line) => console.log(line));
   const { memory } = result;
   const first = memory[Math.min(READS_AN_HOUR, memory.length >> 1) - 1];
   const last = memory[memory.length - 1];

@@ -33,8 +33,8 @@ const HOUR_MS = 3_600_000;
 /** A plan has its bound: one for each of these, after which the memory is read. @unit ms */
 const PLAN_MS = 600_000;
 const MEAN_GAP_MS = 20_000;
-/** Mean time between a client's commands. @unit ms */
-const PAUSE_MS = 700;
+/** Mean time between a client's commands where nothing else is asked for. @unit ms */
+export const SOAK_PAUSE_MS = 700;
 
 export interface Soak {
   /** Bytes of the board's memory in use, every ten virtual minutes. */
@@ -50,10 +50,14 @@ export interface Soak {
 /** Reads of the memory in an hour. */
 export const READS_AN_HOUR = HOUR_MS / PLAN_MS;
 
-/** @param say hears of every reading */
+/**
+ * @param pauseMs mean time between a client's commands: fewer of them make a virtual hour cheaper
+ * @param say hears of every reading
+ */
 export function soak(
   seed: number,
   hours: number,
+  pauseMs: number,
   firmware: Firmware,
   say: (line: string) => void,
 ): Soak {
@@ -65,7 +69,7 @@ export function soak(
     clients: 4,
     localClients: 1,
     sessionClients: 1,
-    meanPauseMs: PAUSE_MS,
+    meanPauseMs: pauseMs,
     foundedAlone: -1,
     memory: false,
     idMax: 0xfff00000,
