@@ -864,7 +864,12 @@ export function createFastPath(engine: FastEngine): FastPath {
     let kept = -1;
     // Two links may take replies at once; one that is still going has the base of neither.
     let base = 0;
-    for (let i = 0; i < links.length; i++) if (links[i].base === base) base += 32;
+    for (let i = 0; i < links.length; i++) {
+      if (links[i].base !== base) continue;
+      base += 32;
+      // Links stand in the order in which they came, not in that of their bases: from the first again.
+      i = -1;
+    }
     const one: FastLink = {
       base: base,
       socket: raw.socket,

@@ -43,6 +43,8 @@ import { configOf, resp } from "../forward/world.js";
 
 const FRAME_MAX = 536;
 const LINK = 1000;
+/** Old connections of servers beside the two that are up; the path has bases for eight. */
+const UNHEARD_MAX = 3;
 const NONCE = new Uint8Array(16).fill(9);
 const hmac = (_key: Uint8Array, data: Uint8Array): Uint8Array => data.slice(0, 32);
 const latin = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
@@ -183,8 +185,12 @@ class Side {
   }
 
   linkDown(server: ServerIndex, connection: number): void {
-    this.handlers.delete(connection);
     this.forwarder.linkDown(server, this.now);
+    this.gone(connection);
+  }
+
+  gone(connection: number): void {
+    this.handlers.delete(connection);
     this.fast?.closed(connection);
     this.sent.delete(connection);
   }
@@ -223,6 +229,7 @@ class Pair {
   readonly sides = [new Side(false), new Side(true)] as const;
   readonly clients: number[] = [];
   readonly links: (number | undefined)[] = [undefined, undefined];
+  private readonly unheard: number[] = [];
   /** Bytes on their way, by connection. */
   readonly toClientSide = new Map<number, string>();
   readonly toServerSide: [string, string][] = [
@@ -274,6 +281,23 @@ class Pair {
     this.links[server] = undefined;
     this.waiting[server] = [];
     this.both((side) => side.linkDown(server, connection));
+  }
+
+  /** The server dials anew, and nobody has heard yet that its old connection is gone. */
+  again(server: ServerIndex): void {
+    const old = this.links[server];
+    if (old === undefined || this.unheard.length === UNHEARD_MAX) return;
+    this.unheard.push(old);
+    this.links[server] = undefined;
+    this.up(server);
+  }
+
+  /** Old connections of servers are heard to have gone. */
+  hear(): void {
+    const gone = this.unheard.splice(0);
+    this.both((side) => {
+      for (const connection of gone) side.gone(connection);
+    });
   }
 
   say(server: number, bytes: Uint8Array): void {
@@ -468,7 +492,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant("other" as const),
-      what: fc.nat(11),
+      what: fc.nat(14),
       server: fc.nat(1),
     }),
   },
@@ -546,6 +570,13 @@ function run(pair: Pair, one: Step): void {
       break;
     case 10:
       pair.sayEpoch(server);
+      break;
+    case 11:
+    case 12:
+      pair.again(server);
+      break;
+    case 13:
+      pair.hear();
       break;
     default:
       for (const side of pair.sides) side.now += 30;
@@ -641,4 +672,20 @@ test("a reply decided in an epoch before is dropped, though its id is outstandin
   answer(1);
   pair.books();
   expect(pair.sides[1].forwarder.counters().dropped).toBe(dropped + 1);
+});
+
+test("a server that dials again before its old connection is gone is not taken for the other", () => {
+  const pair = begin();
+  pair.down(0);
+  pair.up(0);
+  pair.again(0);
+  pair.fromServer(0, 536);
+  pair.spare(1);
+  for (let i = 0; i < 4; i++) {
+    run(pair, { do: "send", client: 0, command: 0, count: 1, odd: 0, at: 536 });
+    run(pair, { do: "answer", server: 0, at: 0, outcome: 0, length: 9, cut: 536 });
+  }
+  run(pair, { do: "send", client: 0, command: 0, count: 1, odd: 0, at: 536 });
+  pair.down(0);
+  pair.books();
 });
