@@ -189,7 +189,7 @@ export interface Console {
 export interface Turns {
   /** @unit ms of a clock that only goes forward, with a fraction */
   now(): number;
-  /** Calls `wake` once after `delayMs`; a second call replaces the first. */
+  /** Calls `wake` once after `delayMs`, at most a millisecond too early; a second call replaces the first. */
   wakeIn(delayMs: number): void;
   /** Calls `endOfTurn` once, after everything the network has brought in this turn. */
   requestEndOfTurn(): void;

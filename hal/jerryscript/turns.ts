@@ -8,12 +8,15 @@ declare const setImmediate: (f: () => void) => unknown;
 export function createTurns(options: TurnOptions): Turns {
   const now = steadyClock(() => Date.now(), kernelUptime());
   let timer: unknown = undefined;
+  let due = 0;
   let requested = false;
   let closed = false;
 
+  // The loop counts a timer from the beginning of the turn that set it, so after a long turn it comes too early.
   function onTimer(): void {
-    timer = undefined;
-    if (!closed) options.wake();
+    const left = due - now();
+    timer = left >= 1 ? setTimeout(onTimer, left) : undefined;
+    if (left < 1 && !closed) options.wake();
   }
 
   function onEndOfTurn(): void {
@@ -26,6 +29,7 @@ export function createTurns(options: TurnOptions): Turns {
     wakeIn: (delayMs) => {
       if (closed) return;
       if (timer !== undefined) clearTimeout(timer as number);
+      due = now() + delayMs;
       timer = setTimeout(onTimer, delayMs);
     },
     requestEndOfTurn: () => {

@@ -66,7 +66,7 @@ function suite(home: HomeEntry): void {
   let connections = 0;
   const clients: Client[] = [];
 
-  beforeAll(async () => {
+  async function begin(): Promise<void> {
     dir = makeDir();
     running = await home.start(dir);
     puppet = await Puppeteer.take(running.port);
@@ -76,16 +76,27 @@ function suite(home: HomeEntry): void {
     await new Promise((closed) => server.close(closed));
     port = Number(await puppet.ask(`listen ${free} ${home.slots}`));
     expect(port).toBe(free);
-  });
+  }
 
-  afterAll(async () => {
+  async function finish(): Promise<void> {
     puppet.drop();
     await running.stop();
     rmSync(dir, { recursive: true, force: true });
-  });
+  }
 
-  afterEach(async () => {
+  beforeAll(begin);
+  afterAll(finish);
+
+  afterEach(async ({ task }) => {
     for (const client of clients.splice(0)) client.socket.destroy();
+    if (task.result?.state === "fail") {
+      // What it has become is unknown: the next test gets a new one, instead of failing for this one's reason.
+      console.log(`${home.name}, "${task.name}": it printed\n${running.said().slice(-2000)}`);
+      await finish();
+      connections = 0;
+      await begin();
+      return;
+    }
     await puppet.until(
       "the end of every connection",
       () => puppet.all("error").length === puppet.all("open").length,
@@ -402,6 +413,14 @@ function suite(home: HomeEntry): void {
       expect(woke - asked).toBeGreaterThanOrEqual(148);
       await sleep(100);
       expect(puppet.all("woke")).toHaveLength(1);
+    });
+
+    test("a wake asked for at the end of a long turn does not come too early either", async () => {
+      const before = puppet.all("woke").length;
+      const asked = Number(await puppet.ask("long-turn-wake 40 60"));
+      await puppet.until("a wake", () => puppet.all("woke").length === before + 1);
+      const woke = Number(puppet.all("woke").at(-1));
+      expect(woke - asked).toBeGreaterThanOrEqual(58);
     });
 
     test("the end of a turn comes once, however often it is asked for, and later", async () => {

@@ -272,6 +272,11 @@ export function startPuppet(home: Home, port: number, slots: number, onUp: () =>
     else if (name === "wake") {
       for (let i = 2; i < words.length; i++) turns.wakeIn(parseInt(words[i]!, 10));
       done("" + Math.floor(turns.now()));
+    } else if (name === "long-turn-wake") {
+      const until = turns.now() + n;
+      while (turns.now() < until);
+      turns.wakeIn(m);
+      done("" + Math.floor(turns.now()));
     } else if (name === "turn") {
       const before = turnsCalled;
       for (let i = 0; i < n; i++) turns.requestEndOfTurn();
