@@ -26,12 +26,17 @@ export const CLIENT_PORT = 6379;
 /** Of a server's own door. */
 export const LOCAL_PORT = 6380;
 
+/** Not stopped yet. */
+const live = new Set<ThreeMachines>();
+
 export class ThreeMachines {
   readonly dir = mkdtempSync(join(process.env.DYAD_BENCH_DIR ?? tmpdir(), "dyad-three-"));
   private readonly tag = `dy${process.pid}`;
   private readonly running = new Map<Node, ChildProcess>();
 
   constructor(durability: "disk" | "memory") {
+    if (live.size === 0) process.once("exit", () => live.forEach((one) => one.endNow()));
+    live.add(this);
     const net = `${this.tag}net`;
     ip("netns", "add", net);
     inside(net, "ip", "link", "add", "br0", "type", "bridge");
@@ -142,6 +147,13 @@ export class ThreeMachines {
       signal(pid, "SIGKILL");
       await waitGone(pid, 2000);
     }
+    this.endNow();
+  }
+
+  /** As stop(), without waiting: for a run that is cut short. */
+  private endNow(): void {
+    if (!live.delete(this)) return;
+    for (const child of this.running.values()) child.kill("SIGKILL");
     for (const name of [...NODES.map((node) => this.space(node)), `${this.tag}net`]) {
       try {
         ip("netns", "del", name);

@@ -128,7 +128,12 @@ function wrong(what: string): never {
   process.exit(2);
 }
 
+/** Statuses as a shell has them. What was started is stopped on "exit", which a signal's own way of ending would leave out. */
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
 async function main(): Promise<void> {
+  for (const [name, status] of Object.entries(SIGNALS))
+    process.once(name, () => process.exit(status));
   let parsed;
   try {
     parsed = parseArgs({ allowPositionals: true, options: OPTIONS });

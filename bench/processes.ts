@@ -81,11 +81,14 @@ export async function waitGone(pid: number, timeoutMs: number): Promise<boolean>
 }
 
 const kept = new Set<ChildProcess>();
+let keeps = false;
 
 /** It ends when this process does, at the latest. @returns the child */
 export function endWithUs(child: ChildProcess): ChildProcess {
-  if (kept.size === 0) process.once("exit", () => kept.forEach((one) => one.kill("SIGKILL")));
+  if (!keeps) process.once("exit", () => kept.forEach((one) => one.kill("SIGKILL")));
+  keeps = true;
   kept.add(child);
+  child.once("exit", () => kept.delete(child));
   return child;
 }
 

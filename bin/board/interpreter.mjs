@@ -36,3 +36,23 @@ export function onOneProcessor(command) {
   // Others on this machine, started by other processes, shall not all have the same one.
   return ["taskset", "-c", String(processors[process.pid % processors.length]), ...command];
 }
+
+/**
+ * A child that must not outlive this process, however that ends: neither interpreter ends with its input. A shell beside
+ * it waits at a pipe of which only this process holds the other end. A line in it says that the child has ended.
+ */
+const GUARD =
+  '{ read -r _ <&3 || kill -9 $$; } 3<&3 </dev/null >/dev/null 2>&1 & exec 3<&-; exec "$@"';
+/** Which of the child's streams the pipe is. */
+export const GUARD_STREAM = 3;
+
+/** @returns a command that becomes the given one (the same process) and is killed when the pipe at GUARD_STREAM breaks */
+export function guarded(command) {
+  return ["sh", "-c", GUARD, "sh", ...command];
+}
+
+/** Once its child has ended: nothing is to be killed any more. */
+export function releaseGuard(child) {
+  child.once("exit", () => child.stdio[GUARD_STREAM]?.end("\n"));
+  child.stdio[GUARD_STREAM]?.on("error", () => undefined);
+}

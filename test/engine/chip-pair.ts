@@ -3,7 +3,7 @@
  * in. Everything is on the loopback, in a directory of its own.
  */
 import { spawn, spawnSync } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import type { ChildProcess, ChildProcessWithoutNullStreams } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -14,8 +14,9 @@ import { fileURLToPath } from "node:url";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
 import { bundleIotjs } from "../../bin/board/bundle-iotjs.mjs";
-import { isOnPath, onOneProcessor } from "../../bin/board/interpreter.mjs";
+import { guarded, isOnPath, onOneProcessor, releaseGuard } from "../../bin/board/interpreter.mjs";
 import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
+import { endWithUs } from "../../bench/processes.js";
 import { RespClient } from "../../bench/resp-client.js";
 import { freePorts } from "../free-ports.js";
 
@@ -54,8 +55,25 @@ const STORAGE_BYTES = 256 * 1024;
 /** What the interpreter puts before a file's content. */
 const FILE_HEAD_BYTES = 32;
 
+/** Lines that change nothing, so that they can be typed twice. */
+const QUESTION = /^(status|servers|events|log|explain|config|memory|flash|help)( |$)/;
+const TRIES = 3;
+/** For all of them, and again for the last. @unit ms */
+const TRIES_MS = 60_000;
+
 export type Engine = keyof typeof BOARDS;
 export type ServerId = (typeof SERVERS)[number];
+
+const made = new Set<string>();
+
+/** A run that is cut short leaves no directory behind either. */
+function removeWithUs(dir: string): void {
+  if (made.size === 0)
+    process.once("exit", () =>
+      made.forEach((one) => rmSync(one, { recursive: true, force: true, maxRetries: 3 })),
+    );
+  made.add(dir);
+}
 
 /** Whether an engine's interpreter can be run here. */
 export function isThere(engine: Engine): boolean {
@@ -100,11 +118,12 @@ export class Chip {
   /** @param under a program, with its arguments, that runs the interpreter @param own the interpreter's arguments */
   powerOn(under: string[] = [], own: string[] = []): void {
     // The interpreter must not see the end of its input: the pipe stays open.
-    const [program, ...rest] = [...under, ...this.command, ...own] as [string, ...string[]];
-    const child = spawn(program, rest, {
-      cwd: this.dir,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
+    const command = guarded([...under, ...this.command, ...own]);
+    const [program, ...rest] = command as [string, ...string[]];
+    const child = endWithUs(
+      spawn(program, rest, { cwd: this.dir, stdio: ["pipe", "pipe", "pipe", "pipe"] }),
+    ) as ChildProcessWithoutNullStreams;
+    releaseGuard(child);
     this.child = child;
     const hear = (data: Buffer): void => {
       this.said += data.toString("latin1").replaceAll("\r", "");
@@ -168,19 +187,30 @@ export class Chip {
     return found!;
   }
 
-  /** Types a line at the console. @returns what it says from then on, when it has been quiet for a while */
+  /**
+   * Types a line at the console. One that only asks is typed again where nothing was heard of it: the line may lose it.
+   * @returns what it says from then on, when it has been quiet for a while
+   */
   async type(line: string): Promise<string> {
     const isPort = this.consolePort !== undefined;
-    const input = isPort ? await this.connected() : this.child!.stdin!;
     const all = (): string => (isPort ? this.heard : this.said);
-    const from = all().length;
-    input.write(`${line}\n`);
     const prompt = `${line}\n`;
-    await until(
-      `an answer to ${line}`,
-      () => all().indexOf(prompt, from) >= 0 && all().length > from + prompt.length,
-      60_000,
-    );
+    let from = 0;
+    for (let left = QUESTION.test(line) ? TRIES : 1; ; left--) {
+      const input = isPort ? await this.connected() : this.child!.stdin!;
+      from = all().length;
+      input.write(`${line}\n`);
+      const answered = (): boolean => {
+        const at = all().indexOf(prompt, from);
+        return at >= 0 && all().length > at + prompt.length;
+      };
+      try {
+        await until(`an answer to ${line}`, answered, TRIES_MS / (left > 1 ? TRIES : 1));
+        break;
+      } catch (error) {
+        if (left === 1 || !this.isOn()) throw error;
+      }
+    }
     let length = 0;
     while (length !== all().length) {
       length = all().length;
@@ -200,9 +230,12 @@ class Server {
   ) {}
 
   start(): void {
-    this.child = spawn(process.execPath, [AGENT, "--config", this.config], {
-      stdio: ["pipe", "ignore", "inherit"],
-    });
+    // It ends with this process, in whatever way that does: its input ends then.
+    this.child = endWithUs(
+      spawn(process.execPath, [AGENT, "--config", this.config, "--with-parent"], {
+        stdio: ["pipe", "ignore", "inherit"],
+      }),
+    );
   }
 
   /** kill -9 */
@@ -259,6 +292,7 @@ export class ChipPair {
     });
     if (prepared.status !== 0) throw new Error(prepared.stderr);
     const dir = mkdtempSync(join(tmpdir(), "dyad-chip-"));
+    removeWithUs(dir);
     mkdirSync(join(dir, "chip"));
     const [redis, native, link, peerA, peerB, udpA, udpB, localA, localB, typed] = (await freePorts(
       10,
@@ -379,5 +413,6 @@ export class ChipPair {
     await this.chip.powerOff();
     for (const id of SERVERS) await this.servers[id].kill();
     rmSync(this.dir, { recursive: true, force: true });
+    made.delete(this.dir);
   }
 }
