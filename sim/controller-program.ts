@@ -3,7 +3,7 @@ import type { ConnectionKind, ControllerCore } from "../firmware/core/core.js";
 import type { CoreConfig } from "../firmware/core/config.js";
 import { createController } from "../firmware/core/controller.js";
 import { createForwarder } from "../firmware/core/forward.js";
-import type { ForwardCounters } from "../firmware/core/traffic.js";
+import type { ForwardCounters } from "../firmware/core/forward-counters.js";
 import type { ControllerPorts } from "../firmware/core/ports.js";
 import { ControllerEvents } from "./controller-events.js";
 import { crc32 } from "./crc32.js";

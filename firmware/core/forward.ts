@@ -51,7 +51,8 @@ import type { ControllerPorts, ForwardEvents, Route } from "./ports.js";
 import { forgetNumbers, retreatFrom } from "./retreat.js";
 import { handleReply, replayStash } from "./server-replies.js";
 import { createTraffic } from "./traffic.js";
-import type { ForwardCounters, Traffic } from "./traffic.js";
+import type { ForwardCounters } from "./forward-counters.js";
+import type { Traffic } from "./traffic.js";
 
 /** Slow readers and held commands are looked at this often. @unit ms */
 const LOOK_MS = 20;

@@ -4,8 +4,8 @@
  */
 import type { CoreConfig } from "./config.js";
 import type { Forwarder } from "./forward.js";
+import { zeroCounters } from "./forward-counters.js";
 import type { ControllerPorts } from "./ports.js";
-import type { ForwardCounters } from "./traffic.js";
 
 /** The place of createForwarder: nothing ever comes to it, and a connection that is no server's is closed. */
 export function createNoClients(_config: CoreConfig, ports: ControllerPorts): Forwarder {
@@ -21,25 +21,6 @@ export function createNoClients(_config: CoreConfig, ports: ControllerPorts): Fo
 
   function never(): number {
     return Infinity;
-  }
-
-  function counters(): ForwardCounters {
-    return {
-      reads: 0,
-      writes: 0,
-      local: 0,
-      dropped: 0,
-      askedAgain: 0,
-      gaveUp: 0,
-      outcomeUnknown: 0,
-      readsTo: [0, 0],
-      clients: 0,
-      clientsRefused: 0,
-      clientsClosedSlow: 0,
-      held: 0,
-      heldBytes: 0,
-      memoryBytes: 0,
-    };
   }
 
   return {
@@ -59,6 +40,6 @@ export function createNoClients(_config: CoreConfig, ports: ControllerPorts): Fo
     inFlight: none,
     serviceUs: none,
     openCount: none,
-    counters: counters,
+    counters: zeroCounters,
   };
 }

@@ -23,6 +23,8 @@ import type { CoreConfig } from "./config.js";
 import type { ConnectionHost } from "./connection-commands.js";
 import { createHoldQueue } from "./hold-queue.js";
 import type { HoldQueue } from "./hold-queue.js";
+import { zeroCounters } from "./forward-counters.js";
+import type { ForwardCounters } from "./forward-counters.js";
 import { createInFlight } from "./in-flight.js";
 import type { InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
@@ -37,26 +39,6 @@ const ARGS_MAX = 1024 * 1024;
 const INLINE_BYTES_MAX = 64 * 1024;
 /** A command's memory in the parser that is kept for the next one. @unit bytes */
 const KEPT_BYTES_MAX = 256 * 1024;
-
-export interface ForwardCounters {
-  /** Commands of clients, by kind. */
-  reads: number;
-  writes: number;
-  local: number;
-  /** Replies not passed on (G3). */
-  dropped: number;
-  askedAgain: number;
-  gaveUp: number;
-  outcomeUnknown: number;
-  /** Reads sent to each server. */
-  readsTo: [number, number];
-  clients: number;
-  clientsRefused: number;
-  clientsClosedSlow: number;
-  held: number;
-  heldBytes: number;
-  memoryBytes: number;
-}
 
 /** A reply that came while a record was written to flash. */
 export interface StashedReply {
@@ -212,22 +194,7 @@ export function createTraffic(
     draining: false,
     refusedUntil: new Float64Array(2),
     target: createTargetServer(config.balancing),
-    count: {
-      reads: 0,
-      writes: 0,
-      local: 0,
-      dropped: 0,
-      askedAgain: 0,
-      gaveUp: 0,
-      outcomeUnknown: 0,
-      readsTo: [0, 0],
-      clients: 0,
-      clientsRefused: 0,
-      clientsClosedSlow: 0,
-      held: 0,
-      heldBytes: 0,
-      memoryBytes: 0,
-    },
+    count: zeroCounters(),
     readBytes: createCommandBytes(limits.commandChunkBytes, SPARE_CHUNKS_MAX),
     writeBytes: createCommandBytes(limits.commandChunkBytes, SPARE_CHUNKS_MAX),
     linkPayloadMax: new Int32Array(2),
