@@ -4,6 +4,8 @@
  * All live on one machine that never fails. A client knows the controller's Redis port, or the local port
  * of one server; it reconnects when it is cut off, and what had no answer then has an unknown outcome.
  */
+import { drawHashCommand, wholeHash } from "./hash-commands.js";
+import { isWrite } from "./history.js";
 import type { History, Operation, OperationKind } from "./history.js";
 import { encodeCommand, ReplyReader } from "./resp-tap.js";
 import type { Reply } from "./resp-tap.js";
@@ -113,7 +115,7 @@ export interface ClientWorld {
   /** How many times slower than their style clients go about it now. */
   pace(): number;
   /** A server's own port has answered a command. */
-  localReply(via: "a" | "b", kind: string, ok: boolean): void;
+  localReply(via: "a" | "b", reads: boolean, ok: boolean): void;
   appended(): void;
   /** Something that can be judged at once. */
   anomaly(promise: string, what: string): void;
@@ -241,7 +243,7 @@ export class Client {
     const error =
       reply.type === "array" ? firstError(reply) : reply.type === "error" ? reply.text : undefined;
     const { via } = this.style;
-    if (via !== "controller") this.world.localReply(via, operation.kind, error === undefined);
+    if (via !== "controller") this.world.localReply(via, !isWrite(operation), error === undefined);
     if (error !== undefined) {
       if (error.startsWith("OUTCOMEUNKNOWN")) {
         history.loseTrack(operation);
@@ -392,15 +394,9 @@ export class Client {
         return encodeCommand(["SET", key, value]);
       }
       case "h": {
-        // A field of a hash is a register like any other.
-        const [hash, field] = key.split(".") as [string, string];
-        if (reads) {
-          this.invoke("get", key, "");
-          return encodeCommand(["HGET", hash, field]);
-        }
-        const value = this.world.nextValue();
-        this.invoke("set", key, value);
-        return encodeCommand(["HSET", hash, field, value]);
+        const command = drawHashCommand(key, reads, random, () => this.world.nextValue());
+        this.invoke(command.kind, key, command.value);
+        return encodeCommand(command.words);
       }
       default: {
         if (reads) break;
@@ -451,12 +447,12 @@ export class Client {
   /** One read, for the verifier. */
   readKey(key: string): Operation | undefined {
     if (!this.connected || this.end === undefined) return undefined;
-    const operation = this.invoke("get", key, "");
+    const operation = this.invoke(key[0] === "h" ? "hgetall" : "get", key, "");
     const words =
       key[0] === "p"
         ? ["MGET", `p1${key.slice(1)}`, `p2${key.slice(1)}`]
         : key[0] === "h"
-          ? ["HGET", ...key.split(".")]
+          ? ["HGETALL", key]
           : ["GET", key];
     this.write(encodeCommand(words));
     return operation;
@@ -482,9 +478,17 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
       }
       return { wrong: "a read gives a bulk string" };
     case "getset":
-      return reply.type === "bulk"
-        ? { value: reply.text }
-        : { wrong: "GETSET gives a bulk string" };
+    case "hget":
+      return reply.type === "bulk" ? { value: reply.text } : { wrong: "a bulk string is due" };
+    case "hgetall": {
+      const parts: string[] = [];
+      for (const item of (reply.type === "array" ? reply.items : undefined) ?? [])
+        if (item.type === "bulk" && item.text !== undefined) parts.push(item.text);
+      const value = wholeHash(parts);
+      if (reply.type !== "array" || parts.length !== reply.items?.length)
+        return { wrong: "HGETALL gives bulk strings" };
+      return value === undefined ? { wrong: "a field is there twice" } : { value };
+    }
     case "set":
       if (reply.type === "simple" && reply.text === "OK") return { value: undefined };
       if (reply.type === "integer") return { value: undefined };
@@ -496,6 +500,10 @@ function resultOf(kind: OperationKind, reply: Reply): Result {
     case "setnx":
     case "del":
     case "strlen":
+    case "hset":
+    case "hdel":
+    case "hincrby":
+    case "hlen":
     case "expire":
       return reply.type === "integer"
         ? { value: String(reply.value) }

@@ -20,8 +20,17 @@ export type OperationKind =
   | "setnx"
   | "del"
   | "strlen"
+  | "hset"
+  | "hdel"
+  | "hincrby"
+  | "hget"
+  | "hgetall"
+  | "hlen"
   /** What the pair does by itself when a value's time is over; made by the checker. */
   | "expire";
+
+/** What changes nothing. */
+const READS: ReadonlySet<OperationKind> = new Set(["get", "strlen", "hget", "hgetall", "hlen"]);
 
 export interface Operation {
   /** Place in the history, in order of invocation. */
@@ -30,7 +39,7 @@ export interface Operation {
   session: number;
   kind: OperationKind;
   key: string;
-  /** What it writes, unique in the run; "" for reads. */
+  /** What it writes, unique in the run; "" for reads. Of a hash: fields, or fields and values in turn. */
   value: string;
   /** What it read or was told; undefined: no value. */
   result: string | undefined;
@@ -169,7 +178,7 @@ function generationOf(operation: Operation, closedAt: readonly number[]): number
 }
 
 export function isWrite(operation: Operation): boolean {
-  return operation.kind !== "get" && operation.kind !== "strlen";
+  return !READS.has(operation.kind);
 }
 
 export function describe(operation: Operation): string {

@@ -628,6 +628,19 @@ export const MUTATIONS: readonly Mutation[] = [
     seedsMax: SEEDS_MAX,
     only: ["logRot", "kill"],
   },
+  {
+    name: "a whole hash shows fields that were taken out, until the disk has heard of it",
+    rule: "13, 14: a read is of the whole log, not of what the disk has of it",
+    edits: [
+      {
+        file: "agent/commands/view.ts",
+        find: "for (const [field, item] of overlay.items) this.over.set(field, item.value);",
+        replace:
+          "for (const [field, item] of overlay.items) if (!item.value.gone) this.over.set(field, item.value);",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+  },
 ];
 
 /**

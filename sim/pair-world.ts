@@ -200,7 +200,7 @@ export class PairWorld implements ClientWorld {
     if (world.trace.readable) this.logFrames();
     this.keys = ["r0", "r1", "c0", "l"];
     if (random.chance(0.5)) this.keys.push("m0");
-    if (random.chance(0.4)) this.keys.push("h0.f0", "h0.f1");
+    if (random.chance(0.4)) this.keys.push("h0");
     this.layCables();
     this.watchFlash();
     this.machine.start();
@@ -284,11 +284,10 @@ export class PairWorld implements ClientWorld {
   }
 
   /** A server's own port has answered. */
-  localReply(via: "a" | "b", kind: string, ok: boolean): void {
+  localReply(via: "a" | "b", reads: boolean, ok: boolean): void {
     const index = via === "a" ? A : B;
     const record = this.heldRecord(index);
     if (record === undefined) return;
-    const reads = kind === "get" || kind === "strlen";
     if (reads) {
       if (ok) this.world.cover("local read");
       else if (record.mode === MODE_SOLO) this.world.cover("local read refused");
@@ -353,6 +352,7 @@ export class PairWorld implements ClientWorld {
             `numbered${i}`,
             options.meanPauseMs * own.between(0.5, 2),
             own.pick([0.2, 0.5]),
+            this.keys.filter((key) => key[0] !== "m"),
             own,
           ),
         );

@@ -12,6 +12,7 @@ import type { ReplyValue } from "../protocol/resp-reply.js";
 import { isReplyError } from "../protocol/resp-reply.js";
 import type { ClientsProgram, ClientWorld } from "./clients.js";
 import { CLIENT_PATIENCE_MS } from "./clients.js";
+import { drawHashCommand, wholeHash } from "./hash-commands.js";
 import type { Operation, OperationKind } from "./history.js";
 import { encodeCommand, latin1 } from "./resp-tap.js";
 import type { End } from "./world/network.js";
@@ -44,6 +45,8 @@ export class SessionClient {
     private readonly name: string,
     private readonly pauseMs: number,
     private readonly readShare: number,
+    /** Keys it may use. */
+    private readonly keys: readonly string[],
     private readonly random: Random,
   ) {
     this.nonces = random.fork("nonces");
@@ -91,10 +94,15 @@ export class SessionClient {
     const { random } = this;
     const count = random.pick([1, 1, 1, 4]);
     for (let i = 0; i < count; i++) {
-      const name = random.pick(["c0", "l", "r0", "r1"]);
+      const name = random.pick(this.keys);
       const key = name === "l" ? this.world.appendKey() : this.world.current(name);
-      if (random.chance(this.readShare)) this.ask("get", key, "", ["GET", key], CLASS_QUERY);
-      else if (name === "c0") this.ask("incr", key, "+1", ["INCR", key], CLASS_WRITE);
+      const reads = random.chance(this.readShare);
+      if (name[0] === "h") {
+        const command = drawHashCommand(key, reads, random, () => this.world.nextValue());
+        const cls = reads ? CLASS_QUERY : CLASS_WRITE;
+        this.ask(command.kind, key, command.value, command.words, cls);
+      } else if (reads) this.ask("get", key, "", ["GET", key], CLASS_QUERY);
+      else if (name[0] === "c") this.ask("incr", key, "+1", ["INCR", key], CLASS_WRITE);
       else {
         const value = this.world.nextValue();
         if (name === "l") {
@@ -113,7 +121,7 @@ export class SessionClient {
     const { history } = this.world;
     const operation = history.invoke(this.session, kind, key, value, "controller", this.now);
     operation.numbered = true;
-    if (kind === "get") this.readsOf.set(operation, this.generation);
+    if (cls === CLASS_QUERY) this.readsOf.set(operation, this.generation);
     this.waiting++;
     this.submit(words, cls, operation);
   }
@@ -240,11 +248,16 @@ export class SessionClient {
   private succeeded(operation: Operation, value: ReplyValue): void {
     let text: string | undefined;
     if (value === null) text = undefined;
-    else if (value instanceof Uint8Array) text = Buffer.from(value).toString("latin1");
+    else if (value instanceof Uint8Array) text = latin1Of(value);
+    else if (Array.isArray(value)) text = wholeHash(value.map((part) => latin1Of(part)));
     else text = String(value as string | number | bigint);
     if (operation.kind === "set") text = undefined;
     this.world.history.succeed(operation, text, this.now);
   }
+}
+
+function latin1Of(value: ReplyValue): string {
+  return value instanceof Uint8Array ? Buffer.from(value).toString("latin1") : "?";
 }
 
 function hex(bytes: Uint8Array): string {

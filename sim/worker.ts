@@ -6,6 +6,8 @@ import { parentPort } from "node:worker_threads";
 import { loadFirmware } from "./firmware.js";
 import type { FaultKind } from "./options.js";
 import { runSeed } from "./run.js";
+import { hashCount } from "./checkers/hash.js";
+import { mixedCount } from "./checkers/mixed.js";
 import { shrink } from "./shrink.js";
 
 export interface SeedOrder {
@@ -18,7 +20,8 @@ export interface SeedOrder {
   bundleOf: string | undefined;
 }
 
-export { runSeed, shrink };
+export { loadFirmware, runSeed, shrink };
+export const counts = { hash: hashCount, mixed: mixedCount };
 
 parentPort?.on("message", (order: SeedOrder) => {
   const { bundleOf } = order;

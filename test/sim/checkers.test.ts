@@ -1,6 +1,9 @@
 /** The checkers themselves: against each other, and against histories a person can judge. */
 import { describe, expect, it } from "vitest";
+import { searchCounter } from "../../sim/checkers/counter.js";
+import { checkHash } from "../../sim/checkers/hash.js";
 import { checkMixed } from "../../sim/checkers/mixed.js";
+import { checkNoLostWrite } from "../../sim/checkers/no-lost-write.js";
 import { checkRegister } from "../../sim/checkers/register.js";
 import { checkAppends, checkCounter } from "../../sim/checkers/sequence.js";
 import type { Operation, OperationKind } from "../../sim/history.js";
@@ -95,6 +98,88 @@ function bruteCounter(operations: Operation[]): boolean {
   return search(0, 0);
 }
 
+/** A hash's history over two fields and a number; what it tells is drawn from what could be there. */
+function drawHash(random: Random): Operation[] {
+  const operations: Operation[] = [];
+  const count = 2 + random.below(5);
+  for (let i = 0; i < count; i++) {
+    const invoked = random.below(10);
+    const returned = random.chance(0.15) ? Infinity : invoked + 1 + random.below(5);
+    const roll = random.below(6);
+    const draw = (kind: OperationKind, value: string, result: string): void => {
+      operations.push(op(kind, value, result, invoked, returned));
+    };
+    if (roll === 0)
+      draw("hset", random.chance(0.5) ? `f0 w${i}` : `f0 w${i} f1 x${i}`, String(random.below(3)));
+    else if (roll === 1) draw("hset", `f1 w${i}`, String(random.below(2)));
+    else if (roll === 2) draw("hdel", random.chance(0.5) ? "f0" : "f0 f1", String(random.below(3)));
+    else if (roll === 3) draw("hincrby", "n0 1", String(1 + random.below(2)));
+    else if (returned === Infinity) continue;
+    else if (roll === 4) draw("hlen", "", String(random.below(4)));
+    else draw("hgetall", "", "");
+  }
+  const texts = operations
+    .filter((o) => o.kind === "hset")
+    .flatMap((o) => o.value.match(/\S+ \S+/g)!);
+  for (const operation of operations) {
+    if (operation.kind !== "hgetall") continue;
+    const some = new Map(
+      texts.filter(() => random.chance(0.5)).map((text) => [text.slice(0, 2), text]),
+    );
+    if (random.chance(0.3)) some.set("n0", `n0 ${1 + random.below(2)}`);
+    operation.result = [...some.values()].sort().join(" ");
+  }
+  return operations.sort((x, y) => x.invoked - y.invoked);
+}
+
+/** Tries every order on a Map: slow, and too simple to be wrong. */
+function bruteHash(operations: Operation[]): boolean {
+  const certain = operations.filter((o) => o.outcome === OK).length;
+  const used = new Set<Operation>();
+  const run = (o: Operation, was: Map<string, string>): [Map<string, string>, string] => {
+    const now = new Map(was);
+    const words = o.value === "" ? [] : o.value.split(" ");
+    switch (o.kind) {
+      case "hset":
+        for (let i = 0; i < words.length; i += 2) now.set(words[i]!, words[i + 1]!);
+        return [now, String(now.size - was.size)];
+      case "hdel":
+        for (const word of words) now.delete(word);
+        return [now, String(was.size - now.size)];
+      case "hincrby":
+        now.set("n0", String(Number(was.get("n0") ?? 0) + 1));
+        return [now, now.get("n0")!];
+      case "hlen":
+        return [now, String(was.size)];
+      default:
+        return [
+          now,
+          [...was]
+            .sort()
+            .map((pair) => pair.join(" "))
+            .join(" "),
+        ];
+    }
+  };
+  const search = (state: Map<string, string>, found: number): boolean => {
+    if (found === certain) return true;
+    for (const operation of operations) {
+      if (used.has(operation)) continue;
+      if (
+        operations.some((o) => !used.has(o) && o.outcome === OK && o.returned < operation.invoked)
+      )
+        continue;
+      const [after, told] = run(operation, state);
+      if (operation.outcome === OK && operation.result !== told) continue;
+      used.add(operation);
+      if (search(after, found + (operation.outcome === OK ? 1 : 0))) return true;
+      used.delete(operation);
+    }
+    return false;
+  };
+  return search(new Map(), 0);
+}
+
 describe("checkers", () => {
   it("register: the cluster checker and the search agree on 20,000 small histories", () => {
     const random = new Random(1, "register");
@@ -120,11 +205,57 @@ describe("checkers", () => {
       const operations = drawCounter(random);
       const quick = checkCounter("linearizable", operations) === undefined;
       expect(quick, JSON.stringify(operations, null, 1)).toBe(bruteCounter(operations));
+      expect(searchCounter("linearizable", operations) === undefined).toBe(quick);
       if (quick) good++;
       else bad++;
     }
     expect(good).toBeGreaterThan(500);
     expect(bad).toBeGreaterThan(500);
+  });
+
+  it("hash: the search and trying every order agree on 20,000 small histories", () => {
+    const random = new Random(3, "hash");
+    let good = 0;
+    let bad = 0;
+    for (let i = 0; i < 20000; i++) {
+      const operations = drawHash(random);
+      const quick = checkHash("linearizable", operations) === undefined;
+      expect(quick, JSON.stringify(operations, null, 1)).toBe(bruteHash(operations));
+      if (quick) good++;
+      else bad++;
+    }
+    expect(good).toBeGreaterThan(500);
+    expect(bad).toBeGreaterThan(500);
+  });
+
+  it("hash: fields that are set together are seen together, a field that was taken out is gone", () => {
+    const both = op("hset", "f0 v1 f1 v2", "2", 0, 9);
+    const read = (result: string) => op("hgetall", "", result, 3, 4);
+    expect(checkHash("x", [both, read("f0 v1 f1 v2")])).toBeUndefined();
+    expect(checkHash("x", [both, read("")])).toBeUndefined();
+    expect(checkHash("x", [both, read("f0 v1")])).toBeDefined();
+    const gone = op("hdel", "f0", "1", 10, 11);
+    expect(checkHash("x", [both, gone, op("hlen", "", "1", 12, 13)])).toBeUndefined();
+    expect(checkHash("x", [both, gone, op("hlen", "", "2", 12, 13)])).toBeDefined();
+    // Twice: the second finds nothing, whatever the first was told.
+    expect(checkHash("x", [both, gone, op("hdel", "f0", "1", 12, 13)])).toBeDefined();
+    // A value that ends like a field's name is no field.
+    expect(
+      checkHash("x", [op("hset", "f0 vf1 f2 v3", "2", 0, 1), op("hset", "f1 v4", "1", 2, 3)]),
+    ).toBeUndefined();
+  });
+
+  it("hash: an acknowledged field is there at the end, unless something later may have taken it", () => {
+    const history = new History();
+    const set = { ...op("hset", "f0 v1 f1 v2", "2", 0, 1), key: "h0" };
+    const take = { ...op("hdel", "f0", "1", 2, Infinity), key: "h0" };
+    const end = (result: string) => new Map([["h0", op("hgetall", "", result, 10, 11)]]);
+    history.operations.push(set);
+    expect(checkNoLostWrite(history, end("f0 v1 f1 v2"))).toBeUndefined();
+    expect(checkNoLostWrite(history, end("f1 v2"))).toBeDefined();
+    history.operations.push(take);
+    expect(checkNoLostWrite(history, end("f1 v2"))).toBeUndefined();
+    expect(checkNoLostWrite(history, end("f0 v1"))).toBeDefined();
   });
 
   it("register: a stale read, a read from the future and a lost overwrite are found", () => {
