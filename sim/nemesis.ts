@@ -378,3 +378,52 @@ export const SCRIPTS: Partial<Record<FaultKind, Script>> = {
     }
   },
 };
+
+/**
+ * A record that only the flash ever held, told by a serial line whose wiring kept it, comes after all: the board of before has
+ * been put back meanwhile, both servers follow it, and it is in the middle of a planned switchover. The one way there is to
+ * hear of a later record while draining: a drain begins with both servers in its own epoch.
+ */
+export function lateLine(pair: PairWorld, fault: Fault): boolean {
+  const record = pair.flashRecord;
+  if (record === undefined || record.mode !== MODE_BOTH || pair.taintedNow()) return false;
+  const { primary } = record;
+  const line = pair.lines[primary];
+  const old = pair.flash.record!;
+  if (line === undefined || pair.newestRecord()!.epoch !== record.epoch) return false;
+  const ends = [pair.blockPair(CONTROLLER, primary, 2500)];
+  const held: Uint8Array[] = [];
+  const stop = (): void => {
+    for (const other of pair.lines) if (other !== undefined) other.held = undefined;
+    for (const end of ends) end();
+  };
+  pair.lasting(3000, stop);
+  pair.onFlashWrite.push((next) => {
+    if (next?.epoch !== record.epoch + 1) return false;
+    ends.push(pair.deafen(1 - primary, 2500));
+    for (const other of pair.lines) if (other !== undefined) other.held = [];
+    line.held = held;
+    pair.onRoles.push(() => pair.soon(200, 300, () => putBack(next)));
+    return true;
+  });
+  const putBack = (next: RoleRecord): void => {
+    const servers = [pair.heldRecord(0), pair.heldRecord(1)];
+    const told = held.reduce((x, y) => (y.length >= x.length ? y : x), held[0] ?? old);
+    const isNow = pair.flashRecord?.epoch === next.epoch;
+    stop();
+    if (!isNow || servers.some((one) => one?.epoch !== record.epoch) || pair.taintedNow()) return;
+    pair.putBack(old, 5);
+    pair.onEvents.push({
+      event: "keptBoth",
+      action: () => {
+        pair.burst("controller", 500);
+        pair.soon(100, 200 + fault.strength * 200, () => {
+          pair.blockPeers(300 + fault.forMs);
+          pair.soon(1, 40, () => pair.command("switchover"));
+        });
+      },
+    });
+    pair.onEvents.push({ event: "drain", action: () => line.say(0, told) });
+  };
+  return true;
+}

@@ -73,6 +73,7 @@ export const FAULT_KINDS = [
   "forceLossy",
   "forceAny",
   "splitByOldBoard",
+  "lateLine",
 ] as const;
 /** Scripts for one broken rule each (mutations.ts): in worlds of their own alone, so that no other world changes for them. */
 export const AIMED_KINDS = ["askedAlone", "freshUnheard", "fastClock"] as const;

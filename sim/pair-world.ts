@@ -40,7 +40,7 @@ import type { Fault, TargetName } from "./faults.js";
 import { describeFault } from "./faults.js";
 import { RoleChanges } from "./checkers/role-changes.js";
 import { SessionClient } from "./session-client.js";
-import { SCRIPTS } from "./nemesis.js";
+import { lateLine, SCRIPTS } from "./nemesis.js";
 import { History } from "./history.js";
 import { LinkLog } from "./link-log.js";
 import { LinkTap } from "./link-tap.js";
@@ -612,6 +612,8 @@ export class PairWorld implements ClientWorld {
 
   /** Asked when a record begins to be written; true: it has struck. */
   readonly onFlashWrite: ((record: RoleRecord | undefined) => boolean)[] = [];
+  /** Called once each when the controller says this of itself. */
+  readonly onEvents: { event: string; action: () => void }[] = [];
   /** Called once each when a record has reached the flash. */
   readonly onRoles: (() => void)[] = [];
 
@@ -698,10 +700,13 @@ export class PairWorld implements ClientWorld {
     }
   }
 
-  lasting(forMs: number, undo: () => void): void {
+  /** @returns what ends it before its time */
+  lasting(forMs: number, undo: () => void): () => void {
     const active: Active = { undo, over: false, calm: this.calm };
     this.active.push(active);
-    this.world.after(forMs, () => this.end(active));
+    const end = (): void => this.end(active);
+    this.world.after(forMs, end);
+    return end;
   }
 
   private end(active: Active): void {
@@ -873,10 +878,7 @@ export class PairWorld implements ClientWorld {
         }
         const oldEpoch = recordOf(old)?.epoch ?? 0;
         if (oldEpoch >= record.epoch) return false;
-        this.machines[C]!.kill("an old board is put in");
-        this.flash.record = old;
-        this.readFlash();
-        this.startAgain(C, fault.forMs);
+        this.putBack(old, fault.forMs);
         return true;
       }
       case "switchover":
@@ -984,6 +986,8 @@ export class PairWorld implements ClientWorld {
         return this.forceAny(fault);
       case "splitByOldBoard":
         return this.splitByOldBoard(fault);
+      case "lateLine":
+        return lateLine(this, fault);
       case "serialCut":
       case "serialNoise": {
         const line = this.lines[(index === C ? fault.strength < 0.5 : index === A) ? A : B];
@@ -1079,21 +1083,22 @@ export class PairWorld implements ClientWorld {
     this.blockPair(A, B, forMs);
   }
 
-  blockPair(x: number, y: number, forMs: number): void {
+  /** @returns what ends it before its time */
+  blockPair(x: number, y: number, forMs: number): () => void {
     const [from, to] = [this.machines[x]!, this.machines[y]!];
     this.network.block(from, to);
     this.network.block(to, from);
-    this.lasting(forMs, () => {
+    return this.lasting(forMs, () => {
       this.network.unblock(from, to);
       this.network.unblock(to, from);
     });
   }
 
-  /** What the controller says to one server does not come through; what that one says does. */
-  deafen(index: number, forMs: number): void {
+  /** What the controller says to one server does not come through; what that one says does. @returns what ends it */
+  deafen(index: number, forMs: number): () => void {
     const [from, to] = [this.machines[C]!, this.machines[index]!];
     this.network.block(from, to);
-    this.lasting(forMs, () => this.network.unblock(from, to));
+    return this.lasting(forMs, () => this.network.unblock(from, to));
   }
 
   /** What the controller says to the servers takes longer. */
@@ -1173,6 +1178,14 @@ export class PairWorld implements ClientWorld {
     for (const end of this.machines[A]!.ends) {
       if (end !== undefined && end.peer.machine === this.machines[B]) end.cut();
     }
+  }
+
+  /** The controller as it was: an image of its flash from before is written back, or an older board put in. */
+  putBack(old: Uint8Array, awayMs: number): void {
+    this.machines[C]!.kill("an old board is put in");
+    this.flash.record = old;
+    this.readFlash();
+    this.startAgain(C, awayMs);
   }
 
   wipeFlash(damage: string, awayMs: number): void {
@@ -1276,6 +1289,9 @@ export class PairWorld implements ClientWorld {
 
   /** An event of the controller's: where an operator, or an old board, has cost data, the books are closed. */
   private onControllerEvent(event: string): void {
+    for (let i = this.onEvents.length - 1; i >= 0; i--) {
+      if (this.onEvents[i]!.event === event) this.onEvents.splice(i, 1)[0]!.action();
+    }
     if (event === "forced") {
       this.forcedCount++;
       if (this.mayLose) {
@@ -1493,6 +1509,7 @@ export class PairWorld implements ClientWorld {
     this.onFlashWrite.length = 0;
     this.onRoles.length = 0;
     this.onAsked.length = 0;
+    this.onEvents.length = 0;
     this.flash.failNext = false;
     for (const disk of this.disks) {
       disk.stalledUntil = 0;

@@ -27,6 +27,8 @@ export class SerialLine {
   noise = 0;
   /** Chance that a packet of long ago comes again behind one. */
   ghosts = 0;
+  /** What the controller sends stays in the wiring (a serial server's buffer) while this is a list. */
+  held: Uint8Array[] | undefined;
   private readonly kept: [Uint8Array[], Uint8Array[]] = [[], []];
   private sent = 0;
   private readonly busyUntil: [number, number] = [0, 0];
@@ -43,6 +45,10 @@ export class SerialLine {
   /** @param from which end. @returns false when the port has no room */
   send(from: 0 | 1, bytes: Uint8Array): boolean {
     const { world } = this;
+    if (from === 0 && this.held !== undefined) {
+      this.held.push(bytes.slice());
+      return true;
+    }
     const begins = Math.max(world.now, this.busyUntil[from]);
     if ((begins - world.now) / BYTE_MS + bytes.length > WAITING_BYTES_MAX) return false;
     this.busyUntil[from] = begins + bytes.length * BYTE_MS;
