@@ -27,10 +27,14 @@ import type { ServerIndex } from "../../protocol/record.js";
 import { PARSED_COMMAND, RespParser } from "../../protocol/resp.js";
 
 const LINK_BASE = 100000;
-const text = new TextDecoder("latin1");
 
 export function bytesOf(words: string): Uint8Array {
   return new Uint8Array(Buffer.from(words, "latin1"));
+}
+
+/** Not by TextDecoder("latin1"): that is Windows-1252, though Node 20 takes the word for it. */
+function textOf(bytes: Uint8Array, start: number, end: number): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString("latin1");
 }
 
 /** A command as clients send it. */
@@ -155,7 +159,7 @@ export function commandsOf(payload: Uint8Array): string[][] {
   while (parser.next() === PARSED_COMMAND) {
     const args: string[] = [];
     for (let i = 0; i < parser.count; i++) {
-      args.push(text.decode(parser.bytes.subarray(parser.starts[i], parser.ends[i])));
+      args.push(textOf(parser.bytes, parser.starts[i]!, parser.ends[i]!));
     }
     commands.push(args);
   }
@@ -332,7 +336,7 @@ export class World {
       throw new Error("bytes were sent to a client that is gone");
     }
     if (!client.reads) client.unread += end - start;
-    client.received += text.decode(bytes.subarray(start, end));
+    client.received += textOf(bytes, start, end);
   }
 }
 
