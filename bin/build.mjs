@@ -1,4 +1,4 @@
-// Bundles the three programs into dist/: the controller on Node, the agent, and the dyad command.
+// Bundles the programs into dist/: the controller on Node and in its other homes here, the agent, and the dyad command.
 // `npm ci` runs it through the package's `prepare` script. With `--board NAME` it builds the firmware of that board
 // instead, into dist/NAME.js.
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -18,6 +18,7 @@ if (boardAt >= 0) {
 const programs = {
   controller: "firmware/main.node.ts",
   board: "firmware/main.board.ts",
+  chip: "firmware/main.chip.ts",
   agent: "agent/main.ts",
   dyad: "client/cli/main.ts",
 };
@@ -84,5 +85,8 @@ if (VIRTUAL_SOURCES.some((folder) => newestMs(join(root, folder)) > virtualMs)) 
     process.exit(status);
   }
 }
+
+const { buildIotjsDesk } = await import("./board/build-iotjs.mjs");
+await buildIotjsDesk(root);
 
 writeFileSync(stamp, `${new Date().toISOString()}\n`);

@@ -8,11 +8,9 @@
  * process goes on. Exit status: 0 stopped by a signal, 1 cannot start, 2 configuration, 3 directory in use, 4 a port
  * cannot be had, 5 the flash cannot be read.
  */
-import { lookup } from "node:dns/promises";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
-import { fileURLToPath } from "node:url";
 import { chipIdOf, machineId } from "../hal/node/chip-id.js";
 import { openConsoleSocket, openConsoleTerminal } from "../hal/node/console-port.js";
 import type { ConsolePort } from "../hal/node/console-port.js";
@@ -25,13 +23,10 @@ import { openSerialStream } from "../hal/virtual-board/node-stream.js";
 import type { SerialStream } from "../hal/virtual-board/node-stream.js";
 import { installFirmware } from "../hal/virtual-board/install.js";
 import { Storage } from "../hal/virtual-board/storage.js";
-import { checkLimits } from "./core/limits.js";
-import type { Limits } from "./core/limits.js";
-import type { Timings } from "./core/config.js";
+import { constantsOf, readBuilt } from "./node-board-constants.js";
+import type { BoardFile } from "./node-board-constants.js";
 import type { ControllerSettings } from "./node-config.js";
 import {
-  EXIT_CONFIG,
-  EXIT_FAULT,
   EXIT_FLASH,
   EXIT_PORT,
   EXIT_STOPPED,
@@ -41,6 +36,7 @@ import {
   portProblem,
   runProgram,
   stopInOrder,
+  voidOtherFlash,
   writePortsFile,
 } from "./node-program.js";
 import type { Fail, Manners, Ports } from "./node-program.js";
@@ -48,76 +44,8 @@ import type { Fail, Manners, Ports } from "./node-program.js";
 /** Name of the board whose firmware this runs, as board-configs/ has it. */
 const BOARD = "virtual";
 const FLASH_FILE = "board.flash";
-/** The flash of the controller on Node in the same directory: another chip's, void as soon as this one serves. */
-const OTHER_FLASH = ["flash.0", "flash.1"];
-
-/** What the build leaves beside the bundle (bin/board/build-board.mjs). */
-interface BoardFile {
-  /** Where each constant stands, in the order in which the firmware reads them. */
-  paths: string[];
-  values: unknown[];
-  hardware: { memoryBytes: number; storageBytes: number; consoleDevice: string };
-}
 
 const fail: Fail = failAs("board");
-
-function readBuilt(name: string): string {
-  const path = fileURLToPath(new URL(name, import.meta.url));
-  if (!existsSync(path)) fail(EXIT_FAULT, `${path} is missing: npm run build makes it`);
-  return readFileSync(path, "utf8");
-}
-
-/** What the configuration file itself says: of what it leaves out, the board's own values hold. */
-function given(file: string): { timings?: Partial<Timings>; limits?: Partial<Limits> } {
-  return JSON.parse(readFileSync(file, "utf8")) as {
-    timings?: Partial<Timings>;
-    limits?: Partial<Limits>;
-  };
-}
-
-/** The board's constants with what this pair's configuration says in their places. */
-async function constantsOf(
-  built: BoardFile,
-  settings: ControllerSettings,
-  ports: Ports,
-): Promise<unknown[]> {
-  const own = new Map<string, unknown>([
-    ["key", [...settings.key]],
-    ["clientKey", settings.clientKey === undefined ? null : [...settings.clientKey]],
-    ["clientPassword", settings.clientPassword ?? null],
-    ["balancing", settings.balancing],
-    ["redisPort", ports.redis],
-    ["nativePort", ports.native],
-    ["linkPort", ports.link],
-  ]);
-  for (const [i, server] of settings.servers.entries()) {
-    own.set(`servers.${i}.id`, server.id);
-    // A chip asks no name server.
-    own.set(`servers.${i}.host`, (await lookup(server.host, 4)).address);
-    own.set(`servers.${i}.udpPort`, server.udpPort);
-    own.set(`servers.${i}.preset`, server.preset);
-  }
-  const { timings, limits } = given(settings.file);
-  for (const [group, values] of Object.entries({ timings, limits })) {
-    for (const [name, value] of Object.entries(values ?? {})) own.set(`${group}.${name}`, value);
-  }
-  const constants = built.paths.map((path, i) => (own.has(path) ? own.get(path) : built.values[i]));
-  const group = (name: string): object =>
-    Object.fromEntries(
-      built.paths.flatMap((path, i) =>
-        path.startsWith(`${name}.`) ? [[path.slice(name.length + 1), constants[i]]] : [],
-      ),
-    );
-  try {
-    checkLimits(group("timings") as Timings, group("limits") as Limits);
-  } catch (error) {
-    fail(
-      EXIT_CONFIG,
-      `${settings.file}: "timings" and "limits" do not fit together: ${(error as Error).message}`,
-    );
-  }
-  return constants;
-}
 
 async function run(settings: ControllerSettings, manners: Manners): Promise<void> {
   const { dir, host } = settings;
@@ -125,8 +53,8 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   mkdirSync(dir, { recursive: true });
   const lock = lockDirectory(dir);
   outliveTerminal();
-  const built = JSON.parse(readBuilt(`${BOARD}.board.json`)) as BoardFile;
-  const firmware = readBuilt(`${BOARD}.js`);
+  const built = JSON.parse(readBuilt(`${BOARD}.board.json`, fail)) as BoardFile;
+  const firmware = readBuilt(`${BOARD}.js`, fail);
 
   let flash: FlashFile;
   try {
@@ -167,8 +95,8 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
     redis: await open("redisPort", settings.redisPort),
     native: await open("nativePort", settings.nativePort),
   };
-  for (const name of OTHER_FLASH) rmSync(join(dir, name), { force: true });
-  const constants = await constantsOf(built, settings, ports);
+  voidOtherFlash(dir, "board");
+  const constants = await constantsOf(built, settings, ports, fail);
 
   const portsPath = writePortsFile(dir, host, ports);
   const ask = (line: string): string => {

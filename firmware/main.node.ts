@@ -41,6 +41,7 @@ import {
   portProblem,
   runProgram,
   stopInOrder,
+  voidOtherFlash,
   writePortsFile,
 } from "./node-program.js";
 import type { Fail, Manners } from "./node-program.js";
@@ -48,8 +49,6 @@ import { sentenceOf, summaryOf } from "./plain-words.js";
 import type { StatusWords } from "./plain-words.js";
 
 const SEED_BYTES = 32;
-/** The flash of a virtual board in the same directory: another chip's, void as soon as this one serves. */
-const BOARD_FLASH = "board.flash";
 
 const fail: Fail = failAs("controller");
 
@@ -70,7 +69,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   };
   outliveTerminal();
 
-  rmSync(join(dir, BOARD_FLASH), { force: true });
+  voidOtherFlash(dir, "node");
   let flash: Flash;
   try {
     flash = openFlash(dir, chipIdOf(dir, machineId()));

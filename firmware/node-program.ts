@@ -1,8 +1,8 @@
 /**
- * What the two controllers that are programs on this machine have in common (main.node.ts and main.board.ts): their
+ * What the controllers that are programs on this machine have in common (main.node.ts, main.board.ts, main.chip.ts): their
  * command line, their exit status, and how they end with the process that started them.
  */
-import { renameSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ConfigError, readConfig } from "./node-config.js";
@@ -22,10 +22,30 @@ export const EXIT_FLASH = 5;
 /** Where tools find the ports of a controller that chose some itself. */
 const PORTS_FILE = "controller.ports.json";
 
+/** Files of each home's flash in a controller's directory. */
+const FLASH_FILES = {
+  node: ["flash.0", "flash.1"],
+  board: ["board.flash"],
+  espruino: ["espruino.flash"],
+  iotjs: ["dyad.0", "dyad.1"],
+} as const;
+
+/** A controller's home that is a program of this machine. */
+export type ProgramHome = keyof typeof FLASH_FILES;
+
+/** The flash of another home in the same directory is another chip's: void as soon as this one serves. */
+export function voidOtherFlash(dir: string, own: ProgramHome): void {
+  for (const [home, names] of Object.entries(FLASH_FILES)) {
+    if (home !== own) for (const name of names) rmSync(join(dir, name), { force: true });
+  }
+}
+
 export interface Manners {
   /** Started by `dyad up`: end with it, and say nothing on the terminal but what it shows. */
   withParent: boolean;
   console: boolean;
+  /** Of a chip: the interpreter. */
+  engine: string;
 }
 
 export interface Ports {
@@ -37,6 +57,8 @@ export interface Ports {
 export interface Program {
   /** As error messages have it. */
   name: string;
+  /** What --engine may be, where there is such a choice. */
+  engines?: readonly string[];
   run(settings: ControllerSettings, manners: Manners): Promise<void>;
   /** Another controller has the directory; the error says which. */
   isInUse(error: unknown): boolean;
@@ -100,18 +122,26 @@ export function stopInOrder(manners: Manners, stop: (why: string) => void): void
 /** Reads the command line and the configuration it names, and runs the program; whatever is wrong ends it with a word. */
 export async function runProgram(program: Program): Promise<void> {
   const fail: Fail = failAs(program.name);
-  let values: { config?: string; "with-parent"?: boolean; console?: boolean };
+  let values: { config?: string; "with-parent"?: boolean; console?: boolean; engine?: string };
   try {
     values = parseArgs({
       options: {
         config: { type: "string" },
         "with-parent": { type: "boolean" },
         console: { type: "boolean" },
+        engine: { type: "string" },
       },
     }).values;
   } catch (error) {
     const usage = `Usage: ${program.name} --config FILE [--console]`;
     fail(EXIT_CONFIG, `${(error as Error).message} ${usage}`);
+  }
+  const { engines } = program;
+  if (engines === undefined && values.engine !== undefined) {
+    fail(EXIT_CONFIG, "--engine is for a chip, and this is none.");
+  }
+  if (engines !== undefined && !engines.includes(values.engine ?? "")) {
+    fail(EXIT_CONFIG, `which engine? Give --engine ${engines.join(" or --engine ")}.`);
   }
   if (values.config === undefined) fail(EXIT_CONFIG, "which controller? Give --config FILE.");
   let settings: ControllerSettings;
@@ -125,6 +155,7 @@ export async function runProgram(program: Program): Promise<void> {
     await program.run(settings, {
       withParent: values["with-parent"] === true,
       console: values.console === true,
+      engine: values.engine ?? "",
     });
   } catch (error) {
     const { message } = error as Error;

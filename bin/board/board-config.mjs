@@ -438,13 +438,20 @@ function fromList(value, path, paths) {
   return `{ ${inner.map(([key, text]) => `${key}: ${text}`).join(", ")} }`;
 }
 
+/** Where IoT.js, which has no Storage, finds them: in its working directory. */
+const CONSTANTS_FILE = "chip.board.json";
+
 /** The module that firmware/main.<engine>.ts imports as "dyad:board". */
 export function boardModule(name, config) {
   const constants = boardConstants(name, config);
   if (config.constants === "storage") {
     const { paths } = boardList(name, config);
+    const text =
+      config.engine === "iotjs"
+        ? `engineRequire("fs").readFileSync("${CONSTANTS_FILE}").toString()`
+        : `engineRequire("Storage").read("board")`;
     return (
-      `const given = JSON.parse(engineRequire("Storage").read("board"));\n` +
+      `const given = JSON.parse(${text});\n` +
       `export const board = ${fromList(constants, "", paths)};`
     );
   }

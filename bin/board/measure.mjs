@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { bundleBoard } from "./bundle.mjs";
-import { isOnPath, onOneProcessor } from "./interpreter.mjs";
+import { isOnPath, onOneProcessor } from "../../hal/node/interpreter.mjs";
 import { BOOT_FILE, storageImage } from "./storage-image.mjs";
 
 /** Flash of the interpreter's fixed builds. @unit bytes */

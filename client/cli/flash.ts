@@ -235,7 +235,7 @@ async function write(tool: EspruinoTool, name: string, content: Buffer): Promise
  * Stops whatever runs, behind the interpreter's prompt too; its watchdog would bite if nobody took it over.
  *
  * With the very first words, since a desktop's interpreter loses input while its loop is busy: its line and its
- * loop are two threads at one event queue, without a lock (bin/board/interpreter.mjs).
+ * loop are two threads at one event queue, without a lock (hal/node/interpreter.mjs).
  */
 async function stopFirmware(tool: EspruinoTool, firmware: BuiltFirmware): Promise<void> {
   // An interpreter on a desktop has no watchdog, and hangs when it is asked for one.

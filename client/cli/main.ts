@@ -9,7 +9,7 @@ import { runBoardConsole, runConsole } from "./console.js";
 import { Failure } from "./failure.js";
 import { flash } from "./flash.js";
 import { addKeyCommands } from "./keys.js";
-import { type Durability, type Home, programPath } from "./pair-dir.js";
+import { type Durability, type Home, HOMES, homeProgram, programPath } from "./pair-dir.js";
 import { formatStatus, parseStatus, statusExit } from "./status.js";
 import { up } from "./up.js";
 
@@ -51,11 +51,10 @@ function version(): string {
   return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }
 
-/** Runs another program of this package in this process. */
-async function runProgram(name: string, args: string[]): Promise<void> {
-  const path = programPath(name);
-  process.argv = [process.execPath, path, ...args];
-  await import(pathToFileURL(path).href);
+/** Runs another program of this package in this process. @param argv its path and arguments */
+async function runProgram(argv: string[]): Promise<void> {
+  process.argv = [process.execPath, ...argv];
+  await import(pathToFileURL(argv[0]!).href);
 }
 
 /** Sends an operator's line and prints the answer; a refusal is exit status 1. */
@@ -110,9 +109,10 @@ program
   .addOption(
     new Option(
       "--controller <home>",
-      "node: as a Node process, the fastest; board: its firmware in the virtual board, with a serial console",
+      "node: as a Node process, the fastest; board: its firmware in the virtual board, with a serial console; " +
+        "espruino, iotjs: its firmware in that real interpreter, found on PATH",
     )
-      .choices(["node", "board"])
+      .choices(HOMES)
       .default("node"),
   )
   .option("--console", "also tell, line by line, what changes (this is what npm start does)")
@@ -289,15 +289,15 @@ program
   .description("run one controller in the foreground")
   .requiredOption("--config <file>", "its configuration (docs/DEPLOY.md)")
   .addOption(
-    new Option("--controller <home>", "where it runs: a Node process, or the virtual board")
-      .choices(["node", "board"])
+    new Option(
+      "--controller <home>",
+      "where it runs: a Node process, the virtual board, or a real interpreter on PATH",
+    )
+      .choices(HOMES)
       .default("node"),
   )
   .action(async (options: { config: string; controller: Home }) =>
-    runProgram(options.controller === "board" ? "board.js" : "controller.js", [
-      "--config",
-      resolve(options.config),
-    ]),
+    runProgram([...homeProgram(options.controller), "--config", resolve(options.config)]),
   );
 
 program
@@ -305,7 +305,7 @@ program
   .description("run one server in the foreground")
   .requiredOption("--config <file>", "its configuration (docs/DEPLOY.md)")
   .action(async (options: { config: string }) =>
-    runProgram("agent.js", ["--config", resolve(options.config)]),
+    runProgram([programPath("agent.js"), "--config", resolve(options.config)]),
   );
 
 addKeyCommands(program, DIR_DEFAULT);

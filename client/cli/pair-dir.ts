@@ -12,7 +12,10 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import board from "../../board-configs/linux-node.json" with { type: "json" };
+import espruino from "../../board-configs/espruino-linux.json" with { type: "json" };
+import iotjs from "../../board-configs/iotjs-linux.json" with { type: "json" };
+import node from "../../board-configs/linux-node.json" with { type: "json" };
+import { findInterpreter } from "./interpreter-path.js";
 import { Failure } from "./failure.js";
 import { freePort, isTcpFree, isUdpFree } from "./ports.js";
 
@@ -23,8 +26,51 @@ const KEY_BYTES = 32;
 export const SERVER_IDS = ["a", "b"] as const;
 export type ServerId = (typeof SERVER_IDS)[number];
 export type Durability = "disk" | "memory";
-/** Where the controller runs: a Node process, or the virtual board (the very firmware in a small engine). */
-export type Home = "node" | "board";
+/** Where the controller runs: a Node process, the virtual board (the very firmware in a small engine), or a real interpreter. */
+export const HOMES = ["node", "board", "espruino", "iotjs"] as const;
+export type Home = (typeof HOMES)[number];
+
+interface Board {
+  balancing: string;
+  frameMax: number;
+  timings: object;
+  limits: object;
+}
+
+/** The program of each home, with the arguments that choose it, and the board whose times and bounds hold. */
+const PROGRAMS: Record<Home, { program: string[]; board: Board }> = {
+  node: { program: ["controller.js"], board: node },
+  board: { program: ["board.js"], board: node },
+  espruino: { program: ["chip.js", "--engine", "espruino"], board: espruino },
+  iotjs: { program: ["chip.js", "--engine", "iotjs"], board: iotjs },
+};
+
+/** Homes that are a real interpreter, and what to do where it is missing. */
+const INTERPRETERS: Partial<Record<Home, string>> = {
+  espruino:
+    'Build its Linux version as its README says (github.com/espruino/Espruino, "make BOARD=LINUX") and put the binary on PATH',
+  iotjs:
+    "Build it as docs/HACKING.md says (github.com/jerryscript-project/iotjs, es.next profile, with ENABLE_MODULE_DGRAM) and put the binary on PATH",
+};
+
+/** The command of a controller, without its configuration. @throws Failure when its interpreter is not there */
+export function homeProgram(home: Home): string[] {
+  const advice = INTERPRETERS[home];
+  if (advice !== undefined) {
+    const { path, isScript } = findInterpreter(home);
+    if (path === "" || isScript) {
+      throw new Failure(
+        (path === ""
+          ? `${home} is not on PATH: --controller ${home} runs the controller in that interpreter. `
+          : `${path}, which is what PATH has for ${home}, is a script (the flashing tool has that name) and not the interpreter. `) +
+          `${advice}; or take --controller board, the same firmware in an engine that Dyad brings along.`,
+        2,
+      );
+    }
+  }
+  const [name, ...args] = PROGRAMS[home].program;
+  return [programPath(name!), ...args];
+}
 
 interface ServerPorts {
   peer: number;
@@ -173,7 +219,7 @@ export async function preparePair(
   }
   writeWhole(join(dir, "pair.json"), `${JSON.stringify(pair, null, 2)}\n`);
 
-  const node = (name: string, kind: string, program = kind): NodePlan => {
+  const planOf = (name: string, kind: string, program: string[]): NodePlan => {
     const config = join(dir, `${name}.json`);
     return {
       name,
@@ -182,21 +228,23 @@ export async function preparePair(
       log: join(dir, "logs", `${name}.log`),
       socket: join(dir, name, `${kind}.sock`),
       lock: join(dir, name, `${kind}.lock`),
-      argv: [process.execPath, programPath(`${program}.js`), "--config", config],
+      argv: [process.execPath, ...program, "--config", config],
     };
   };
+  const agent = [programPath("agent.js")];
   const plan: PairPlan = {
     dir,
     pair,
-    controller: node("controller", "controller", home === "board" ? "board" : "controller"),
-    servers: [node("a", "agent"), node("b", "agent")],
+    controller: planOf("controller", "controller", homeProgram(home)),
+    servers: [planOf("a", "agent", agent), planOf("b", "agent", agent)],
   };
-  writeConfigs(plan, keyFile);
+  writeConfigs(plan, keyFile, home);
   return plan;
 }
 
-function writeConfigs(plan: PairPlan, keyFile: string): void {
+function writeConfigs(plan: PairPlan, keyFile: string, home: Home): void {
   const { pair, controller } = plan;
+  const { board } = PROGRAMS[home];
   const controllerConfig = {
     dir: controller.dir,
     host: HOST,

@@ -17,6 +17,7 @@ import { lockHolder } from "./lock-holder.js";
 import {
   type Durability,
   type Home,
+  homeProgram,
   type NodePlan,
   nodeLocks,
   type PairPlan,
@@ -35,12 +36,25 @@ const NODE_UP_MS = 30000;
 const ASK_EVERY_MS = 20;
 /** In sync takes a moment after the pair can serve; a standby that needs longer is not waited for. */
 const IN_SYNC_MS = 10000;
+/** An answer at its console keeps a chip from its other work for a while. */
+const ASK_CHIP_EVERY_MS = 1000;
 const WHY_EVERY_MS = 5000;
 const WATCH_EVERY_MS = 250;
 const STOP_MS = 5000;
 const LOG_BYTES_KEPT = 16 * 1024 * 1024;
 /** A pair whose `up` was just killed needs this long to end. */
 const LEFTOVER_MS = 3000;
+
+/** How each home is told of to whoever started it. */
+const HOME_WORDS: Record<Home, string> = {
+  node: "The controller is a Node process.",
+  board:
+    "The controller is a virtual board: a chip's firmware in an engine of its own (--controller node: a Node process).",
+  espruino:
+    "The controller is the real Espruino interpreter with a chip's firmware. Its ports stand on every address of this machine.",
+  iotjs:
+    "The controller is the real IoT.js with a chip's firmware. Its ports stand on every address of this machine.",
+};
 
 export interface UpOptions {
   dir: string;
@@ -90,6 +104,10 @@ class Up {
     private readonly options: UpOptions,
   ) {}
 
+  private get isChip(): boolean {
+    return this.options.controller === "espruino" || this.options.controller === "iotjs";
+  }
+
   /** Words for a person; with --json stdout belongs to the one line. */
   private say(text: string): void {
     if (this.options.json) process.stderr.write(`${text}\n`);
@@ -132,7 +150,7 @@ class Up {
     this.spawnNode(this.plan.controller);
     await this.untilUp(this.plan.controller);
     this.ready = true;
-    if (this.options.controller === "board" && this.options.console && !this.options.json) {
+    if (this.options.controller !== "node" && this.options.console && !this.options.json) {
       this.serial = attachSerial(join(this.plan.controller.dir, "serial.sock"));
     }
     const status = await this.untilServing();
@@ -208,7 +226,7 @@ class Up {
         saidMs = Date.now();
         this.say(`Waiting: ${status?.why ?? "the controller does not answer"}`);
       }
-      await pause(ASK_EVERY_MS);
+      await pause(this.isChip ? ASK_CHIP_EVERY_MS : ASK_EVERY_MS);
     }
     return undefined;
   }
@@ -275,7 +293,7 @@ class Up {
         ? []
         : [
             "",
-            "The controller is a virtual board: a chip's firmware in an engine of its own (--controller node: a Node process).",
+            HOME_WORDS[this.options.controller],
             'Its serial console is shown here as "chip | ...", and takes what you type; "help" lists its commands.',
           ]),
       "Stop everything: Ctrl-C",
@@ -296,7 +314,7 @@ class Up {
         );
       }
       before = now;
-      await pause(WATCH_EVERY_MS);
+      await pause(this.isChip ? ASK_CHIP_EVERY_MS : WATCH_EVERY_MS);
     }
   }
 
@@ -401,6 +419,8 @@ async function refuseSecond(dir: string): Promise<void> {
 /** Runs the pair in the foreground until a signal. @returns the exit status */
 export async function up(options: UpOptions): Promise<number> {
   const dir = resolve(options.dir);
+  // Before anything is made or started.
+  homeProgram(options.controller);
   await refuseSecond(dir);
   const plan = await preparePair(dir, options.port, options.durability, options.controller);
   return new Up(plan, options).run();

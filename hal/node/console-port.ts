@@ -12,6 +12,9 @@ const LINE_BYTES_MAX = 4096;
 /** The kernel's bound on a socket's path, with room for the terminating zero. */
 const PATH_BYTES_MAX = 100;
 
+/** What is said to a line. A controller in a process of its own has to be asked first. */
+export type Answer = (line: string) => string | Promise<string>;
+
 export interface ConsolePort {
   close(): void;
 }
@@ -20,7 +23,7 @@ export interface ConsolePort {
 export async function openConsoleSocket(
   dir: string,
   name: string,
-  answer: (line: string) => string,
+  answer: Answer,
 ): Promise<ConsolePort> {
   const path = join(dir, name);
   try {
@@ -35,6 +38,7 @@ export async function openConsoleSocket(
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     let pending = "";
+    const tell = (said: string): void => void socket.write(`${said.trimEnd()}\n.\n`);
     sockets.add(socket);
     socket.setEncoding("utf8");
     socket.on("error", () => undefined);
@@ -47,7 +51,12 @@ export async function openConsoleSocket(
       }
       const lines = pending.split("\n");
       pending = lines.pop()!;
-      for (const line of lines) socket.write(`${answer(line.trim()).trimEnd()}\n.\n`);
+      for (const line of lines) {
+        const said = answer(line.trim());
+        // One at a time: whoever asks waits for each answer, or cannot tell them apart.
+        if (typeof said === "string") tell(said);
+        else void said.then(tell, (error: Error) => tell(`error: ${error.message}`));
+      }
     });
   });
   await new Promise<void>((resolve, reject) => {
@@ -69,7 +78,7 @@ export async function openConsoleSocket(
 }
 
 /** The console on standard input and output, for a person. */
-export function openConsoleTerminal(answer: (line: string) => string): ConsolePort {
+export function openConsoleTerminal(answer: Answer): ConsolePort {
   const terminal = process.stdin.isTTY === true;
   const lines = createInterface({
     input: process.stdin,
@@ -79,8 +88,13 @@ export function openConsoleTerminal(answer: (line: string) => string): ConsolePo
   });
   lines.on("line", (line) => {
     const text = line.trim();
-    if (text !== "") process.stdout.write(`${answer(text).trimEnd()}\n`);
-    if (terminal) lines.prompt();
+    const tell = (said: string): void => {
+      if (text !== "") process.stdout.write(`${said.trimEnd()}\n`);
+      if (terminal) lines.prompt();
+    };
+    const said = text === "" ? "" : answer(text);
+    if (typeof said === "string") tell(said);
+    else void said.then(tell, (error: Error) => tell(`error: ${error.message}`));
   });
   // Ctrl-C at the prompt means the program, not the line.
   lines.on("SIGINT", () => process.kill(process.pid, "SIGINT"));

@@ -19,8 +19,10 @@ export function openFlashFile(path: string, size: number): FlashFile {
   closeSync(fd);
   const file = openSync(path, "r+");
   const bytes = new Uint8Array(size).fill(ERASED);
-  readSync(file, bytes, 0, size, 0);
+  const had = readSync(file, bytes, 0, size, 0);
   ftruncateSync(file, size);
+  // What was never written is erased, which is not what a file has where nothing was written.
+  if (had < size) writeSync(file, bytes, had, size - had, had);
   const keep = (offset: number, length: number): void => {
     writeSync(file, bytes, offset, length, offset);
     // The firmware tells of a record when its write has come back: by then it has to be there for good.

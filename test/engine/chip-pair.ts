@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { parseBoard } from "../../bin/board/board-config.mjs";
 import { bundleBoard } from "../../bin/board/bundle.mjs";
 import { bundleIotjs } from "../../bin/board/bundle-iotjs.mjs";
-import { guarded, isOnPath, onOneProcessor, releaseGuard } from "../../bin/board/interpreter.mjs";
+import { guarded, isOnPath, onOneProcessor, releaseGuard } from "../../hal/node/interpreter.mjs";
 import { BOOT_FILE, storageImage } from "../../bin/board/storage-image.mjs";
 import { endWithUs } from "../../bench/processes.js";
 import { RespClient } from "../../bench/resp-client.js";

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { onOneProcessor } from "../../bin/board/interpreter.mjs";
+import { onOneProcessor } from "../../hal/node/interpreter.mjs";
 
 const RESTART_MS = 100;
 

@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32 } from "node:zlib";
 import { build } from "esbuild";
-import { onOneProcessor } from "../../../bin/board/interpreter.mjs";
+import { onOneProcessor } from "../../../hal/node/interpreter.mjs";
 import { bundleForIotjs } from "../../../bin/board/bundle-iotjs.mjs";
 import { BOOT_FILE } from "../../../bin/board/storage-image.mjs";
 import { lintIotjs } from "../../../bin/board/iotjs-lint.mjs";

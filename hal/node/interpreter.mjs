@@ -1,7 +1,7 @@
 /**
- * How Espruino's interpreter is started on a desktop.
+ * How an interpreter is started on a desktop.
  *
- * Its Linux build has two threads at one queue of events: one puts in what comes on the console and on serial lines, the
+ * Espruino's Linux build has two threads at one queue of events: one puts in what comes on the console and on serial lines, the
  * other takes it out. On a board the first is an interrupt on the only processor, and the queue is made for that; on two
  * processors the threads now and then corrupt it: input is lost, or all of the last kilobyte comes again. So it gets one.
  */
@@ -18,9 +18,14 @@ function numbersOf(list) {
 
 let taskset;
 
+/** @returns where PATH has a program of that name, "" where nowhere */
+export function pathOf(name) {
+  return spawnSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).stdout.trim();
+}
+
 /** @returns whether a program of that name is on PATH */
 export function isOnPath(name) {
-  return spawnSync("sh", ["-c", `command -v ${name}`]).status === 0;
+  return pathOf(name) !== "";
 }
 
 /**
