@@ -33,7 +33,7 @@ const FUNCTIONS = ["jsiExecuteEventCallback", "jsiExecuteEventCallbackArgsArray"
 const DATA = "jswrap_stream_pushData>jsiExecuteEventCallback";
 const QUEUED = "jsiExecuteEvents>jsiExecuteEventCallbackArgsArray";
 const TIMER = "jsiIdle>jsiExecuteEventCallbackArgsArray";
-const FRAME = 64;
+export const FRAME = 64;
 const COMMANDS = 64;
 const WARM_UP = 32;
 const ENGINE = "espruino";
@@ -41,7 +41,7 @@ const ENGINE = "espruino";
 const CLIENTS = 8;
 
 /** Nothing but commands is to happen while they are counted, and callgrind is slow. */
-const SLOW = {
+export const SLOW = {
   pollMs: 4000,
   failureMs: 60_000,
   probeMs: 20_000,
@@ -60,14 +60,14 @@ const SLOW = {
   serialFailureMs: 60_000,
   serialProbeMs: 20_000,
 };
-const SLOW_AGENTS = {
+export const SLOW_AGENTS = {
   controllerSilentMs: 60_000,
   controllerStrangeMs: 30_000,
   handshakeMs: 60_000,
 };
 
 /** Stands where the servers dial: what comes back from them is held until it is let through, in chunks of a given size. */
-class Gate {
+export class Gate {
   /** Bytes towards the servers since the last look. */
   passed = 0;
   /** Replies that are held, and the link each belongs to. */
@@ -221,7 +221,7 @@ async function countIdle(chip: Chip): Promise<void> {
   );
 }
 
-async function open(port: number): Promise<Socket> {
+export async function open(port: number): Promise<Socket> {
   const socket = connect(port, "127.0.0.1");
   await new Promise((ready) => socket.once("connect", ready));
   socket.setNoDelay(true);
@@ -229,7 +229,7 @@ async function open(port: number): Promise<Socket> {
 }
 
 /** A key and a value that make command and reply of FRAME bytes. */
-function sized(fixed: number): string {
+export function sized(fixed: number): string {
   return "x".repeat(FRAME - fixed);
 }
 

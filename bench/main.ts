@@ -84,6 +84,11 @@ const BENCHES: Record<string, Bench> = {
     short: false,
     load: () => import("./chip.js"),
   },
+  "chip-iotjs": {
+    about: "instructions of a command on IoT.js, beside a bare forwarder (needs valgrind)",
+    short: false,
+    load: () => import("./chip-iotjs.js"),
+  },
   "chip-pause": {
     about: "the pause after kill -9 with the real Espruino interpreter as controller (--runs 50)",
     short: false,
