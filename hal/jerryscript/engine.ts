@@ -7,8 +7,7 @@
 export interface EngineBuffer {
   readonly length: number;
   readUInt8(offset: number, noAssert: boolean): number;
-  readUInt16LE(offset: number, noAssert: boolean): number;
-  toString(): string;
+  toString(encoding?: "hex", start?: number, end?: number): string;
 }
 
 export interface EngineBuffers {
