@@ -117,6 +117,8 @@ export interface ClientWorld {
   /** A server's own port has answered a command. */
   localReply(via: "a" | "b", reads: boolean, ok: boolean): void;
   appended(): void;
+  /** Values with a time to live have one of up to so long. @unit ms */
+  readonly ttlMaxMs: number;
   /** Something that can be judged at once. */
   anomaly(promise: string, what: string): void;
 }
@@ -402,7 +404,7 @@ export class Client {
         if (reads) break;
         const value = this.world.nextValue();
         if (random.chance(0.25)) {
-          const ttlMs = Math.floor(random.spread(15, 400));
+          const ttlMs = Math.floor(random.spread(15, this.world.ttlMaxMs));
           this.invoke("set", key, value, ttlMs);
           return encodeCommand(["SET", key, value, "PX", String(ttlMs)]);
         }

@@ -1,7 +1,7 @@
 /** Runs many seeds on worker threads. */
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
-import type { FaultKind } from "./options.js";
+import type { FaultKind, Shape } from "./options.js";
 import type { SeedOrder } from "./worker.js";
 import type { RunResult } from "./run.js";
 
@@ -15,6 +15,7 @@ export interface FarmOptions {
   safetyOnly?: boolean;
   counts?: readonly string[] | undefined;
   swarm?: boolean;
+  long?: boolean;
   /** See SeedOrder. */
   bundleOf?: string | undefined;
   only?: readonly FaultKind[] | undefined;
@@ -62,6 +63,7 @@ export function runFarm(options: FarmOptions): Promise<void> {
         safetyOnly: options.safetyOnly === true,
         counts: options.counts,
         swarm: options.swarm === true,
+        long: options.long === true,
         only: options.only,
         bundleOf: options.bundleOf,
       };
@@ -89,9 +91,10 @@ export function runFarm(options: FarmOptions): Promise<void> {
 }
 
 /** The command that shows a failing seed again. */
-export function replayCommand(seed: number, swarm = false, bundle = false): string {
+export function replayCommand(seed: number, shape: Shape = {}, bundle = false): string {
+  const flags = (shape.swarm ? " --swarm" : "") + (shape.long ? " --long" : "");
   return (
-    `npm run sim -- --seed ${seed}${swarm ? " --swarm" : ""}${bundle ? " --engine bundle" : ""} ` +
+    `npm run sim -- --seed ${seed}${flags}${bundle ? " --engine bundle" : ""} ` +
     "--trace --timeline out.svg"
   );
 }

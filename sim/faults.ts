@@ -67,7 +67,7 @@ export function drawPlan(random: Random, options: Options): Fault[] {
       kind,
       target,
       other,
-      forMs: duration(kind, random),
+      forMs: duration(kind, random) * stretch(options, random),
       strength: random.float(),
     });
     atMs += random.chance(options.burst)
@@ -75,6 +75,12 @@ export function drawPlan(random: Random, options: Options): Fault[] {
       : random.exponential(options.gapMs);
   }
   return plan;
+}
+
+/** In most worlds nothing is stretched, and nothing drawn. */
+function stretch(options: Options, random: Random): number {
+  if (options.stretchMax === 1 || random.chance(0.6)) return 1;
+  return random.spread(1, options.stretchMax);
 }
 
 function duration(kind: FaultKind, random: Random): number {

@@ -37,6 +37,7 @@ const HELP = `npm run sim -- [options]
   --soak HOURS       one board switched on for so many virtual hours, under load and faults: does its firmware leak?
   --pause MS         of --soak: mean time between a client's commands (700); a virtual hour is cheaper with fewer
   --swarm            each run has a random subset of all faults at random rates: no worlds of scripts alone, no calm ones
+  --long             worlds of up to an hour: few and slow clients, rare faults that may last for minutes
   --only KIND,...    every world has these faults and no others
   --coverage         prints how often each transition and each rule was reached
   --trace            prints every line of a seed's trace
@@ -69,6 +70,7 @@ const { values } = parseArgs({
     soak: { type: "string" },
     pause: { type: "string", default: String(SOAK_PAUSE_MS) },
     swarm: { type: "boolean", default: false },
+    long: { type: "boolean", default: false },
     only: { type: "string" },
     coverage: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
@@ -100,7 +102,7 @@ if (isBundle && values.mutation !== undefined)
   );
 const seed = Number(values.seed ?? 1);
 const workers = Number(values.workers);
-const { swarm } = values;
+const { swarm, long } = values;
 const minutes = values.minutes === undefined ? Infinity : Number(values.minutes);
 const runs =
   values.runs === undefined ? (values.minutes === undefined ? 200 : Infinity) : Number(values.runs);
@@ -123,7 +125,9 @@ function showRun(result: RunResult, all: boolean): void {
     console.log(`VIOLATION of ${result.violation.promise}: ${result.violation.what}`);
     const broken = values.mutation === undefined ? "" : ` --mutation "${values.mutation}"`;
     const kinds = values.only === undefined ? "" : ` --only ${values.only}`;
-    console.log(`replay: ${replayCommand(result.seed, swarm, isBundle)}${kinds}${broken}`);
+    console.log(
+      `replay: ${replayCommand(result.seed, { swarm, long }, isBundle)}${kinds}${broken}`,
+    );
   }
 }
 
@@ -153,6 +157,7 @@ async function many(): Promise<number> {
       count: runs,
       workers,
       swarm,
+      long,
       only,
       bundleOf: isBundle ? ROOT : undefined,
       safetyOnly: mutation !== undefined,
@@ -189,7 +194,7 @@ async function many(): Promise<number> {
 
 /** The end of a failing seed's trace, its picture, and how few of its faults are enough. */
 function showFailure(failure: RunResult): void {
-  const options = { swarm, only, firmware: firmware() };
+  const options = { swarm, long, only, firmware: firmware() };
   const shown = runSeed(failure.seed, { ...options, readable: true });
   showRun(shown, false);
   const path = join(tmpdir(), `dyad-seed-${failure.seed}.svg`);
@@ -220,13 +225,14 @@ async function one(): Promise<number> {
   const drawing = values.timeline !== undefined;
   let result: RunResult;
   if (values.shrink) {
-    const first = runSeed(seed, { swarm, only, safetyOnly, counts, firmware: firmware() });
+    const first = runSeed(seed, { swarm, long, only, safetyOnly, counts, firmware: firmware() });
     if (first.violation === undefined) {
       showRun(first, false);
       return 0;
     }
     const shrunk = shrink(seed, first.violation.promise, SHRINK_RUNS_MAX, {
       swarm,
+      long,
       only,
       safetyOnly,
       counts,
@@ -241,6 +247,7 @@ async function one(): Promise<number> {
     result = runSeed(seed, {
       readable: values.trace || drawing,
       swarm,
+      long,
       only,
       safetyOnly,
       counts,
@@ -272,6 +279,7 @@ async function slices(directory: string): Promise<number> {
     minutes,
     workers,
     swarm,
+    long,
     say: (line) => console.log(line),
   });
   return sound ? 0 : 1;

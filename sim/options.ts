@@ -142,6 +142,12 @@ export interface Options {
   serialText: boolean;
   /** This server alone is made a pair by the operator, the other comes later; -1: no. */
   foundedAlone: -1 | 0 | 1;
+  /** Values with a time to live have one of up to so long. @unit ms */
+  ttlMaxMs: number;
+  /** Some faults last up to so many times longer. */
+  stretchMax: number;
+  /** How often bounds are looked at. @unit ms */
+  sampleMs: number;
   /** Durability `memory`: data is in the operating system's hands, and gone with the power. */
   memory: boolean;
 }
@@ -159,8 +165,38 @@ function drawHardware(
   };
 }
 
-/** @param swarm every world has a random subset of all faults: no scripts by themselves, no calm ones */
-export function drawOptions(random: Random, swarm = false): Options {
+/** How worlds are drawn. */
+export interface Shape {
+  /** Every world has a random subset of all faults: no scripts by themselves, no calm ones. */
+  swarm?: boolean | undefined;
+  /** Worlds of up to an hour, of few and slow clients, and of faults that are rare and may last for minutes. */
+  long?: boolean | undefined;
+}
+
+export function drawOptions(random: Random, shape: Shape = {}): Options {
+  const options = drawDense(random, shape.swarm === true || shape.long === true);
+  return shape.long === true ? stretched(options, random) : options;
+}
+
+/** What short worlds cannot show: clocks that drift for long, sessions and values that end, logs that grow and are trimmed. */
+function stretched(options: Options, random: Random): Options {
+  return {
+    ...options,
+    faultsMs: random.spread(4 * 60_000, 60 * 60_000),
+    gapMs: random.spread(8_000, 120_000),
+    burst: random.pick([0, 0, 0.2]),
+    clients: 1 + random.below(3),
+    localClients: random.chance(0.4) ? 1 : 0,
+    sessionClients: random.chance(0.5) ? 1 : 0,
+    meanPauseMs: random.spread(1_000, 30_000),
+    easeOff: 1,
+    ttlMaxMs: random.spread(400, 120_000),
+    stretchMax: random.pick([1, 20, 200]),
+    sampleMs: 2_000,
+  };
+}
+
+function drawDense(random: Random, swarm: boolean): Options {
   const density = random.pick([0.15, 0.3, 0.5, 0.8]);
   let kinds: FaultKind[] = FAULT_KINDS.filter(() => random.chance(density));
   if (kinds.length === 0) kinds = [random.pick(FAULT_KINDS)];
@@ -200,6 +236,9 @@ export function drawOptions(random: Random, swarm = false): Options {
     ],
     smallLimits: random.chance(0.4),
     idMax: random.chance(0.15) ? 200 + random.below(400) : 0xfff00000,
+    ttlMaxMs: 400,
+    stretchMax: 1,
+    sampleMs: 100,
     ...drawHardware(random, calm),
   };
 }

@@ -316,6 +316,10 @@ export class PairWorld implements ClientWorld {
     return keys;
   }
 
+  get ttlMaxMs(): number {
+    return this.options.ttlMaxMs;
+  }
+
   pace(): number {
     return this.healing ? this.options.easeOff : 1;
   }

@@ -15,7 +15,7 @@ import { drawPlan } from "./faults.js";
 import type { Firmware } from "./firmware.js";
 import type { History, Operation } from "./history.js";
 import { OK } from "./history.js";
-import type { FaultKind, Options } from "./options.js";
+import type { FaultKind, Options, Shape } from "./options.js";
 import { drawOptions } from "./options.js";
 import { show } from "./controller-program.js";
 import { PairWorld } from "./pair-world.js";
@@ -33,11 +33,7 @@ export const SYNC_LIMIT_MS = 40000;
 /** After clients have stopped, both disks must be equal within this. @unit ms */
 export const QUIET_LIMIT_MS = 15000;
 
-const SAMPLE_MS = 100;
-
-export interface RunOptions {
-  /** See drawOptions. */
-  swarm?: boolean;
+export interface RunOptions extends Shape {
   /** Keep lines that a person can read. */
   readable?: boolean;
   /** The controller is this bundle on a virtual board; without it, the core itself. */
@@ -86,7 +82,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
     runOptions.safetyOnly === true,
     runOptions.counts,
   );
-  const options = drawOptions(world.random.fork("options"), runOptions.swarm === true);
+  const options = drawOptions(world.random.fork("options"), runOptions);
   if (runOptions.only !== undefined) onlyThese(options, runOptions.only);
   runOptions.change?.(options);
   let plan = drawPlan(world.random.fork("plan"), options);
@@ -96,7 +92,7 @@ export function runSeed(seed: number, runOptions: RunOptions = {}): RunResult {
   const sample = (): void => {
     const found = checkBounded(pair.machines, pair.disks);
     if (found !== undefined) world.violate(found.promise, found.what);
-    world.after(SAMPLE_MS, sample);
+    world.after(options.sampleMs, sample);
   };
   sample();
   let waited = "";

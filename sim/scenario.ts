@@ -72,6 +72,9 @@ const STILL: Options = {
   serial: [false, false],
   serialText: false,
   foundedAlone: -1,
+  ttlMaxMs: 400,
+  stretchMax: 1,
+  sampleMs: 100,
   memory: false,
 };
 

@@ -18,10 +18,10 @@ export function shrink(
   seed: number,
   promise: string,
   runsMax: number,
-  options: Pick<RunOptions, "swarm" | "only" | "safetyOnly" | "counts" | "firmware"> = {},
+  options: Pick<RunOptions, "swarm" | "long" | "only" | "safetyOnly" | "counts" | "firmware"> = {},
 ): Shrunk {
   const world = new World(seed, false);
-  const drawn = drawOptions(world.random.fork("options"), options.swarm === true);
+  const drawn = drawOptions(world.random.fork("options"), options);
   if (options.only !== undefined) onlyThese(drawn, options.only);
   const plan = drawPlan(world.random.fork("plan"), drawn);
   const count = plan.length;

@@ -15,6 +15,7 @@ export interface SliceFile extends TotalsRecord {
   /** Of the code that ran: a seed is another world in another version. */
   commit: string;
   swarm: boolean;
+  long: boolean;
   first: number;
   last: number;
   seconds: number;
@@ -28,6 +29,7 @@ export interface SliceOptions {
   minutes: number;
   workers: number;
   swarm: boolean;
+  long: boolean;
   say: (line: string) => void;
 }
 
@@ -65,7 +67,7 @@ export async function runSlices(options: SliceOptions): Promise<boolean> {
       at += options.sliceSeeds
     ) {
       const count = Math.min(options.sliceSeeds, options.firstSeed + options.count - at);
-      const name = `${options.swarm ? "swarm" : "seeds"}-${at}-${at + count - 1}.json`;
+      const name = `${options.long ? "long" : options.swarm ? "swarm" : "seeds"}-${at}-${at + count - 1}.json`;
       const path = join(options.directory, name);
       if (existsSync(path)) continue;
       if (performance.now() > endsAt) break;
@@ -77,6 +79,7 @@ export async function runSlices(options: SliceOptions): Promise<boolean> {
         count,
         workers: options.workers,
         swarm: options.swarm,
+        long: options.long,
         stop: () => performance.now() > endsAt,
         onResult: (result) => {
           totals.add(result);
@@ -94,6 +97,7 @@ export async function runSlices(options: SliceOptions): Promise<boolean> {
       const file: SliceFile = {
         commit,
         swarm: options.swarm,
+        long: options.long,
         first: at,
         last: at + count - 1,
         seconds: Math.round(seconds),

@@ -15,6 +15,7 @@ export interface SeedOrder {
   safetyOnly: boolean;
   counts: readonly string[] | undefined;
   swarm: boolean;
+  long: boolean;
   only: readonly FaultKind[] | undefined;
   /** Root of the checkout whose bundle is the controller; undefined: the core itself. */
   bundleOf: string | undefined;
