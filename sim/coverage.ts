@@ -52,6 +52,7 @@ export const RULE_MARKS: readonly Mark[] = [
     what: "a local change while the controller is down",
     key: "local change without controller",
   },
+  { rule: "force", what: "a lossy force, judged", key: "force judged by what it said" },
   { rule: "failed", what: "a server judged failed", key: "controller failed" },
   { rule: "disks", what: "a damaged row that ended an agent", key: "damaged row" },
   { rule: "serial", what: "a record told by the line", key: "server record-by-serial" },

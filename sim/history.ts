@@ -149,6 +149,23 @@ export class History {
     return out;
   }
 
+  /**
+   * Of the keys that were given up, what has to be there all the same.
+   *
+   * @param closedAt as above
+   * @param survives what was acknowledged before this outlives the loss of its generation; below 0: nothing has to. @unit ms
+   */
+  surviving(closedAt: readonly number[], survives: readonly number[]): History {
+    const out = new History();
+    for (const operation of this.operations) {
+      const limit = survives[generationOf(operation, closedAt)] ?? -1;
+      if (limit < 0 || !isWrite(operation) || operation.outcome === FAILED) continue;
+      const certain = operation.outcome === OK && operation.returned < limit;
+      out.operations.push(certain && !this.wasInVain(operation) ? operation : maybe(operation));
+    }
+    return out;
+  }
+
   private wasInVain(operation: Operation): boolean {
     return this.inVain.some(
       ({ via, from, to }) =>

@@ -629,6 +629,20 @@ export const MUTATIONS: readonly Mutation[] = [
     only: ["logRot", "kill"],
   },
   {
+    name: "a server that is forced begins anew",
+    rule: "force: what the other alone held is lost, and no more",
+    edits: [
+      {
+        file: AGENT,
+        find: 'if (forcedHere) writer.del("meta", BatchTarget.markKey);',
+        replace:
+          'if (forcedHere) for (const table of ["data", "field"] as const) writer.clear(table);',
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+    only: ["forceLossy", "soloReboot"],
+  },
+  {
     name: "a whole hash shows fields that were taken out, until the disk has heard of it",
     rule: "13, 14: a read is of the whole log, not of what the disk has of it",
     edits: [

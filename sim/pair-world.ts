@@ -139,6 +139,13 @@ export class PairWorld implements ClientWorld {
   private generation = 0;
   /** When keys of each generation were given up. @unit ms */
   readonly closedAt: number[] = [];
+  /** What of each generation was acknowledged before this must outlive the loss; -1: nothing must. @unit ms */
+  readonly survives: number[] = [];
+  /** The first list of each generation. */
+  private readonly firstLists: number[] = [0];
+  /** The newest record of mode both that a controller wrote, and when one of mode solo came after it. */
+  private lastBoth: RoleRecord | undefined;
+  private apartSince = Infinity;
 
   private readonly boardFlash: BoardFlash | undefined;
 
@@ -320,6 +327,19 @@ export class PairWorld implements ClientWorld {
     return this.options.ttlMaxMs;
   }
 
+  /** Keys that were given up, but for what has to be there all the same. */
+  survivingKeys(): string[] {
+    const out: string[] = [];
+    for (const [generation, limit] of this.survives.entries()) {
+      if (limit < 0) continue;
+      const suffix = generation === 0 ? "" : `+${generation}`;
+      for (const key of this.keys.concat("p")) if (key !== "l") out.push(key + suffix);
+      const end = this.firstLists[generation + 1]!;
+      for (let i = this.firstLists[generation]!; i < end; i++) out.push(`l${i}`);
+    }
+    return out;
+  }
+
   pace(): number {
     return this.healing ? this.options.easeOff : 1;
   }
@@ -472,7 +492,8 @@ export class PairWorld implements ClientWorld {
     }
     if (this.forcedUnheard && (details as { role: string }).role === "joiner") {
       this.forcedUnheard = false;
-      this.closeBooks();
+      // Until now it answered in vain; it held nothing that the other has to have.
+      this.closeBooks(-1, Infinity);
     }
     const { world } = this;
     world.cover(`role ${(details as { role: string }).role}`);
@@ -632,6 +653,10 @@ export class PairWorld implements ClientWorld {
     this.readFlash();
     const record = this.flashRecord;
     if (record === undefined) return;
+    if (record.mode === MODE_BOTH) {
+      this.lastBoth = record;
+      this.apartSince = Infinity;
+    }
     this.pastRecords.push(bytes.slice());
     const text = `${record.mode === MODE_SOLO ? "solo" : "both"}(${NAMES[record.primary]}) epoch ${record.epoch}`;
     this.world.trace.line(this.world.now, "FLASH", text);
@@ -649,6 +674,9 @@ export class PairWorld implements ClientWorld {
     if (bytes === undefined) this.flashRecord = undefined;
     else if (bytes !== this.flashBytes || this.flashRecord === undefined) {
       this.flashRecord = recordOf(bytes);
+      // It may be there though its write was cut off.
+      if (this.flashRecord?.mode === MODE_SOLO)
+        this.apartSince = Math.min(this.apartSince, this.world.now);
     }
     this.flashBytes = bytes;
   }
@@ -1299,7 +1327,7 @@ export class PairWorld implements ClientWorld {
     if (event === "forced") {
       this.forcedCount++;
       if (this.mayLose) {
-        this.closeBooks();
+        this.closeBooks(this.keptByForce());
         this.forcePending = true;
         this.forcedUnheard = true;
       }
@@ -1429,21 +1457,49 @@ export class PairWorld implements ClientWorld {
   private closeForced(): void {
     if (!this.forcePending) return;
     this.forcePending = false;
-    this.closeBooks();
+    this.closeBooks(this.keptByForce());
     const via = this.forceTarget === A ? "b" : "a";
     if (!this.history.inVain.some((one) => one.via === via && one.to === Infinity)) {
       this.history.inVain.push({ via, from: this.world.now, to: Infinity });
     }
   }
 
-  /** What was acknowledged so far may be gone, by order. */
-  private closeBooks(): void {
+  /**
+   * What the operator was told: lost is what the other acknowledged alone. So whoever is forced has all that was acknowledged
+   * while the record still named both, its own disk one of them; and one that is primary alone already has everything.
+   *
+   * @returns until when; -1 where its disk is another, or holds part of a copy, or two histories of one epoch were found. @unit ms
+   */
+  private keptByForce(): number {
+    const target = this.forceTarget;
+    const has = (record: RoleRecord | undefined): boolean =>
+      record !== undefined &&
+      equal(target === A ? record.identityA : record.identityB, this.disks[target].identity);
+    if (this.splitFound || this.disks[target].content.get("meta", COPY_ROW) !== undefined)
+      return -1;
+    const record = this.flashRecord;
+    if (record?.mode === MODE_SOLO && record.primary === target && has(record))
+      return this.world.now;
+    return has(this.lastBoth) ? Math.min(this.apartSince, this.world.now) : -1;
+  }
+
+  /**
+   * What was acknowledged so far may be gone, by order.
+   *
+   * @param survives see there: of the keys that were in use until now
+   * @param earlier of those that were given up before
+   */
+  private closeBooks(survives = -1, earlier = survives): void {
     this.closedAt.push(this.world.now);
+    for (let i = 0; i < this.survives.length; i++)
+      this.survives[i] = Math.min(this.survives[i]!, earlier);
+    this.survives.push(survives);
     this.tap.closeBooks();
     this.generation++;
     this.world.cover("lossy force");
     this.appends = (Math.floor(this.appends / APPENDS_MAX) + 1) * APPENDS_MAX;
     this.firstAppendKey = this.appends / APPENDS_MAX;
+    this.firstLists.push(this.firstAppendKey);
   }
 
   /** With durability `memory` the data goes with the power; the agent then takes an empty store and a new identity. */

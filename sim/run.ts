@@ -224,8 +224,20 @@ function phases(world: World, pair: PairWorld, options: Options): string {
   for (const client of pair.clients) client.running = false;
   for (const client of pair.sessionClients) client.running = false;
   world.runTo(world.now + 200);
-  const final = lastReads(world, pair);
+  const final = lastReads(world, pair, [...pair.usedKeys(), pair.current("p")]);
   if (world.violations.length > 0) return "";
+  const given = pair.survivingKeys();
+  if (given.length > 0) {
+    world.cover("force judged by what it said");
+    const history = pair.history.surviving(pair.closedAt, pair.survives);
+    const before = pair.history.operations.length;
+    const lost = checkNoLostWrite(history, lastReads(world, pair, given));
+    // For the other checkers those keys were given up.
+    pair.history.operations.length = before;
+    if (lost !== undefined)
+      world.violate(lost.promise, `a force lost more than it said: ${lost.what}`);
+    if (world.violations.length > 0) return "";
+  }
   const history = pair.history.closed(pair.closedAt);
   for (const check of [checkNoLostWrite, checkExactlyOnce]) {
     const found = check(history, final);
@@ -291,8 +303,8 @@ function serve(world: World, pair: PairWorld, when: string): string {
   return "";
 }
 
-/** Reads every key through the controller, once all is calm. */
-function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
+/** Reads keys through the controller, once all is calm. */
+function lastReads(world: World, pair: PairWorld, keys: readonly string[]): Map<string, Operation> {
   const client = new Client(
     pair,
     "verifier",
@@ -309,7 +321,7 @@ function lastReads(world: World, pair: PairWorld): Map<string, Operation> {
     world.random.fork("verifier"),
   );
   const final = new Map<string, Operation>();
-  for (const key of [...pair.usedKeys(), pair.current("p")]) {
+  for (const key of keys) {
     const limit = world.now + SERVE_LIMIT_MS;
     let operation: Operation | undefined;
     while (operation === undefined || operation.outcome !== OK) {

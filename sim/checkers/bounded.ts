@@ -24,7 +24,9 @@ export function checkBounded(
         );
       }
     }
-    if (open > CONNECTIONS_MAX) return found(`${machine.name} holds ${open} connections`);
+    // What comes while a process hangs waits in its kernel, which has bounds of its own.
+    if (open > CONNECTIONS_MAX && machine.state !== "hung")
+      return found(`${machine.name} holds ${open} connections`);
   }
   for (const [i, disk] of disks.entries()) {
     const name = i === 0 ? "a" : "b";

@@ -320,6 +320,23 @@ describe("books", () => {
     expect(checkCounter("x", history.closed([100]).operations)).toBeDefined();
   });
 
+  it("of what was given up, all that was acknowledged before the two were apart has to be there", () => {
+    const history = new History();
+    const append = (value: string, invoked: number, returned: number): void => {
+      history.operations.push({ ...op("append", value, "6", invoked, returned), key: "l0" });
+    };
+    append("tok001", 0, 1);
+    append("tok002", 4, 5);
+    const end = (result: string) => new Map([["l0", op("get", "", result, 30, 31)]]);
+    // The one that was forced has nothing that the other acknowledged alone, from 3 on.
+    const left = history.surviving([10], [3]);
+    expect(checkNoLostWrite(left, end("tok001"))).toBeUndefined();
+    expect(checkNoLostWrite(left, end("tok001tok002"))).toBeUndefined();
+    expect(checkNoLostWrite(left, end("tok002"))).toBeDefined();
+    expect(checkNoLostWrite(history.surviving([10], [9]), end("tok001"))).toBeDefined();
+    expect(checkNoLostWrite(history.surviving([10], [-1]), end(""))).toBeUndefined();
+  });
+
   it("a change of such a server may have been done all the same: its force can come to nothing (seed 518)", () => {
     const history = new History();
     history.inVain.push({ via: "b", from: 10, to: 20 });

@@ -18,6 +18,7 @@ import type { RunResult } from "../../sim/run.js";
 import { runSeed } from "../../sim/run.js";
 
 const SEEDS = Number(process.env["DYAD_SIM_SEEDS"] ?? 2000);
+const LONG_SEEDS = 2;
 const WORKERS = 2;
 
 let bundle: Bundle;
@@ -70,6 +71,23 @@ describe("the pair in its virtual world", () => {
     }
     expect(new Set(there.values()).size).toBe(6);
   }, 60000);
+
+  it("long worlds: hours with little in them, faults that last for minutes", async () => {
+    const totals = new Totals();
+    await runFarm({
+      bundlePath: bundle.path,
+      firstSeed: 2,
+      count: LONG_SEEDS,
+      workers: WORKERS,
+      long: true,
+      stop: () => false,
+      onResult: (result) => totals.add(result),
+    });
+    expect(report(totals.failures)).toBe("");
+    expect(totals.virtualMs).toBeGreaterThan(LONG_SEEDS * 4 * 60_000);
+    expect(totals.failovers).toBeGreaterThan(0);
+    expect(totals.acknowledgedWrites).toBeGreaterThan(100);
+  }, 240000);
 
   it(`${SEEDS} seeds break no promise, in a world that is hostile`, async () => {
     const totals = await farm(bundle.path, 1, SEEDS);
