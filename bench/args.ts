@@ -8,4 +8,7 @@ export interface BenchArgs {
   only: string | undefined;
   keys: number | undefined;
   seed: number | undefined;
+  /** Where the controller runs. */
+  controller: string | undefined;
+  clients: number | undefined;
 }

@@ -140,6 +140,8 @@ export class ChaosClient {
     private readonly door: Door,
     private readonly book: Book,
     private readonly random: Random,
+    /** Longest time between two bursts. */
+    private readonly pauseMsMax: number,
   ) {}
 
   async run(): Promise<void> {
@@ -147,7 +149,7 @@ export class ChaosClient {
       if (this.client === undefined) await this.connect();
       else if (this.pending.size > 0 && nowMs() - this.heardMs > GIVE_UP_MS) this.drop();
       else if (!this.paused && this.pending.size <= OPEN_MAX - BURST_MAX) this.burst();
-      await sleep(1 + this.random.below(20));
+      await sleep(1 + this.random.below(this.pauseMsMax));
     }
     this.drop();
   }

@@ -16,15 +16,23 @@ import { Random } from "../sim/world/random.js";
 import type { BenchArgs } from "./args.js";
 import { Book, ChaosClient, readAll } from "./chaos-clients.js";
 import type { Door, Stretch } from "./chaos-clients.js";
-import { ADDRESS, CLIENT_PORT, LOCAL_PORT, NODES, ThreeMachines } from "./machines.js";
-import type { Node } from "./machines.js";
-import { nowMs, signal, sleep, waitGone } from "./processes.js";
+import { ADDRESS, CLIENT_PORT, HOMES, LOCAL_PORT, NODES, ThreeMachines } from "./machines.js";
+import type { Home, Node } from "./machines.js";
+import { hasProgram, nowMs, signal, sleep } from "./processes.js";
 import { printTable, show } from "./table.js";
 
 const STORM_MS = 12_000;
 /** All mended, the pair must be redundant again within this. */
 const RECOVER_MS = 60_000;
-const CLIENTS_AT_CONTROLLER = 8;
+/**
+ * What the clients at the controller do where nothing else is asked for: how many there are, and the longest time between two bursts of
+ * one. A command of a Redis client costs the Espruino interpreter some 18 million instructions: it gets what it can carry.
+ */
+const LOADS: Record<Home, { clients: number; pauseMsMax: number }> = {
+  node: { clients: 8, pauseMsMax: 20 },
+  espruino: { clients: 3, pauseMsMax: 400 },
+  iotjs: { clients: 4, pauseMsMax: 100 },
+};
 const AT_ONCE_MAX = 2;
 
 const DOORS: Door[] = [
@@ -44,10 +52,11 @@ interface Fault {
 
 const server = (random: Random): "a" | "b" => (random.chance(0.5) ? "a" : "b");
 
-async function kill(world: ThreeMachines, node: Node): Promise<void> {
-  const pid = world.pid(node);
-  signal(pid, "SIGKILL");
-  await waitGone(pid, 5000);
+/** Of a chip the interpreter is stopped: its keeper is the board around it. */
+function stop(world: ThreeMachines, node: Node): number {
+  const pid = (node === "c" && world.controller !== "node" && world.chipPid()) || world.pid(node);
+  signal(pid, "SIGSTOP");
+  return pid;
 }
 
 const FAULTS: ((random: Random) => Fault)[] = [
@@ -56,18 +65,21 @@ const FAULTS: ((random: Random) => Fault)[] = [
     return {
       name: node === "c" ? "kill -9 of the controller" : "kill -9 of a server",
       nodes: [node],
-      strike: (world) => kill(world, node),
+      strike: (world) => world.kill(node),
       mend: (world) => world.start(node),
       holdMs: random.between(10, 1500),
     };
   },
   (random) => {
     const node = random.pick(NODES);
+    let stopped = 0;
     return {
       name: node === "c" ? "SIGSTOP of the controller" : "SIGSTOP of a server",
       nodes: [node],
-      strike: (world) => signal(world.pid(node), "SIGSTOP"),
-      mend: (world) => signal(world.pid(node), "SIGCONT"),
+      strike: (world) => {
+        stopped = stop(world, node);
+      },
+      mend: () => signal(stopped, "SIGCONT"),
       holdMs: random.between(20, 3000),
     };
   },
@@ -88,7 +100,7 @@ const FAULTS: ((random: Random) => Fault)[] = [
       nodes: [node],
       strike: async (world) => {
         world.cable(node, "down");
-        await kill(world, node);
+        await world.kill(node);
       },
       mend: (world) => {
         world.cable(node, "up");
@@ -111,7 +123,7 @@ const FAULTS: ((random: Random) => Fault)[] = [
     name: "all three killed",
     nodes: ["c", "a", "b"],
     strike: async (world) => {
-      await Promise.all(NODES.map((node) => kill(world, node)));
+      await Promise.all(NODES.map((node) => world.kill(node)));
     },
     mend: async (world) => {
       const order = [...NODES].sort(() => random.float() - 0.5);
@@ -133,6 +145,18 @@ const FAULTS: ((random: Random) => Fault)[] = [
   }),
 ];
 
+/** What only a chip has: its keeper stays, and powers it on again. */
+const CHIP_RESET: Fault = {
+  name: "reset of the chip",
+  nodes: ["c"],
+  strike: (world) => {
+    const pid = world.chipPid();
+    if (pid !== undefined) signal(pid, "SIGKILL");
+  },
+  mend: () => undefined,
+  holdMs: 0,
+};
+
 interface Told {
   struck: Map<string, number>;
   acknowledged: number;
@@ -145,10 +169,11 @@ interface Told {
 /** Faults come and go, as many as the nodes allow, until the time is over; then all are mended. */
 async function storm(world: ThreeMachines, random: Random, told: Told): Promise<void> {
   const until = nowMs() + STORM_MS;
+  const faults = world.controller === "node" ? FAULTS : [...FAULTS, () => CHIP_RESET];
   const held = new Set<Node>();
   const under = new Set<Promise<void>>();
   while (nowMs() < until) {
-    const fault = random.pick(FAULTS)(random);
+    const fault = random.pick(faults)(random);
     const free = fault.nodes.every((node) => !held.has(node));
     if (free && under.size < AT_ONCE_MAX) {
       for (const node of fault.nodes) held.add(node);
@@ -169,7 +194,7 @@ async function storm(world: ThreeMachines, random: Random, told: Told): Promise<
 /** A server's data is gone and its disk another one: only from rest, since the other must hold everything. */
 async function emptyDisk(world: ThreeMachines, random: Random, told: Told): Promise<void> {
   const id = server(random);
-  await kill(world, id);
+  await world.kill(id);
   rmSync(join(world.dir, id), { recursive: true, force: true });
   mkdirSync(join(world.dir, id));
   await sleep(random.between(0, 1500));
@@ -200,7 +225,17 @@ export async function run(args: BenchArgs): Promise<void> {
   const seed = args.seed ?? Math.floor(Math.random() * 1e9);
   const minutes = args.minutes ?? 10;
   const durability = args.durability ?? "disk";
-  console.log(`seed ${seed}, ${minutes} minutes, durability ${durability}`);
+  const home = HOMES.find((one) => one === (args.controller ?? "node"));
+  if (home === undefined) throw new Error(`--controller is one of ${HOMES.join(", ")}`);
+  if (home !== "node" && !hasProgram(home)) {
+    console.log(`needs \`${home}\` on PATH: skipped`);
+    return;
+  }
+  const load = { ...LOADS[home], ...(args.clients === undefined ? {} : { clients: args.clients }) };
+  console.log(
+    `seed ${seed}, ${minutes} minutes, durability ${durability}, controller ${home}; ` +
+      `${load.clients} clients there with up to ${load.pauseMsMax} ms between two bursts, one at each server`,
+  );
   const random = new Random(seed, "chaos");
   const told: Told = {
     struck: new Map(),
@@ -211,13 +246,13 @@ export async function run(args: BenchArgs): Promise<void> {
     longestRecoveryMs: 0,
   };
   const book = new Book();
-  const world = new ThreeMachines(durability);
+  const world = new ThreeMachines(durability, home);
   const clients: ChaosClient[] = [];
   try {
     await world.redundant();
-    for (let i = 0; i < CLIENTS_AT_CONTROLLER + 2; i++) {
-      const door = DOORS[i < CLIENTS_AT_CONTROLLER ? 0 : i - CLIENTS_AT_CONTROLLER + 1]!;
-      clients.push(new ChaosClient(door, book, random.fork(`client ${i}`)));
+    for (let i = 0; i < load.clients + 2; i++) {
+      const door = DOORS[i < load.clients ? 0 : i - load.clients + 1]!;
+      clients.push(new ChaosClient(door, book, random.fork(`client ${i}`), load.pauseMsMax));
     }
     const running = clients.map((client) => client.run());
     const until = nowMs() + minutes * 60_000;
@@ -259,7 +294,7 @@ export async function run(args: BenchArgs): Promise<void> {
     await world.stop();
   }
   console.log(
-    `\nthree network namespaces, durability ${durability}, seed ${seed}; no promise seen broken`,
+    `\nthree network namespaces, controller ${home}, durability ${durability}, seed ${seed}; no promise seen broken`,
   );
   printTable(["fault", "times"], [...told.struck.entries()].sort());
   console.log(

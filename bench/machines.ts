@@ -5,13 +5,13 @@
 import { execFile, execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PairStatus } from "./pair.js";
 import { otherOf } from "./pair.js";
-import { nowMs, signal, sleep, waitGone } from "./processes.js";
+import { childrenOf, commandLine, nowMs, signal, sleep, waitGone } from "./processes.js";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 export const NODES = ["c", "a", "b"] as const;
@@ -26,6 +26,15 @@ export const CLIENT_PORT = 6379;
 /** Of a server's own door. */
 export const LOCAL_PORT = 6380;
 
+export const HOMES = ["node", "espruino", "iotjs"] as const;
+export type Home = (typeof HOMES)[number];
+/** Whose times and bounds hold where the controller is an interpreter. */
+const BOARDS = { espruino: "espruino-linux", iotjs: "iotjs-linux" } as const;
+/** How much more time than its board's configuration says an interpreter has, beside two servers and all clients on one machine. */
+const PATIENCE = { espruino: 4, iotjs: 1 } as const;
+/** Its keeper looks for the ports first, which the one before must have given back. @unit ms */
+const CHIP_GONE_MS = 5000;
+
 /** Not stopped yet. */
 const live = new Set<ThreeMachines>();
 
@@ -34,7 +43,11 @@ export class ThreeMachines {
   private readonly tag = `dy${process.pid}`;
   private readonly running = new Map<Node, ChildProcess>();
 
-  constructor(durability: "disk" | "memory") {
+  /** @param controller where it runs: as a Node process, or as a real interpreter kept by `dist/chip.js` */
+  constructor(
+    durability: "disk" | "memory",
+    readonly controller: Home = "node",
+  ) {
     if (live.size === 0) process.once("exit", () => live.forEach((one) => one.endNow()));
     live.add(this);
     const net = `${this.tag}net`;
@@ -72,10 +85,18 @@ export class ThreeMachines {
   }
 
   start(node: Node): void {
-    const program = node === "c" ? "controller.js" : "agent.js";
+    const { controller } = this;
+    const home = controller === "node" ? ["controller.js"] : ["chip.js", "--engine", controller];
+    const [program, ...more] = node === "c" ? home : ["agent.js"];
     const log = openSync(join(this.dir, `${node}.log`), "a");
-    const argv = ["netns", "exec", this.space(node), process.execPath, join(ROOT, "dist", program)];
-    const child = spawn("ip", [...argv, "--config", join(this.dir, `${node}.json`)], {
+    const argv = [
+      "netns",
+      "exec",
+      this.space(node),
+      process.execPath,
+      join(ROOT, "dist", program!),
+    ];
+    const child = spawn("ip", [...argv, ...more, "--config", join(this.dir, `${node}.json`)], {
       stdio: ["ignore", log, log],
     });
     this.running.set(node, child);
@@ -84,6 +105,20 @@ export class ThreeMachines {
   /** `ip netns exec` becomes the program itself, so its pid is the node's. */
   pid(node: Node): number {
     return this.running.get(node)!.pid!;
+  }
+
+  /** The interpreter that is the controller. @returns undefined while it is off */
+  chipPid(): number | undefined {
+    return childrenOf(this.pid("c")).find((pid) => commandLine(pid).startsWith(this.controller));
+  }
+
+  /** kill -9; of a chip its keeper's, which is a power cut. */
+  async kill(node: Node): Promise<void> {
+    const pid = this.pid(node);
+    const chip = node === "c" && this.controller !== "node" ? this.chipPid() : undefined;
+    signal(pid, "SIGKILL");
+    await waitGone(pid, 5000);
+    if (chip !== undefined) await waitGone(chip, CHIP_GONE_MS);
   }
 
   cable(node: Node, state: "up" | "down"): void {
@@ -177,6 +212,7 @@ export class ThreeMachines {
       );
     write("pair.key", randomBytes(32).toString("hex"));
     for (const node of NODES) mkdirSync(join(this.dir, node));
+    const bounds = this.controller === "node" ? undefined : boundsOf(this.controller);
     write("c.json", {
       dir: join(this.dir, "c"),
       host: ADDRESS.c,
@@ -188,6 +224,7 @@ export class ThreeMachines {
         { id: "b", host: ADDRESS.b, udpPort: 6383 },
       ],
       keyFile: join(this.dir, "pair.key"),
+      ...bounds,
     });
     for (const id of ["a", "b"] as const) {
       write(`${id}.json`, {
@@ -204,9 +241,26 @@ export class ThreeMachines {
         keyFile: join(this.dir, "pair.key"),
         durability,
         preset: id === "a",
+        // A handshake with a chip takes as long as the chip needs.
+        ...(bounds === undefined
+          ? {}
+          : { timings: { handshakeMs: bounds.timings["handshakeMs"], controllerSilentMs: 5000 } }),
       });
     }
   }
+}
+
+function boundsOf(home: "espruino" | "iotjs"): {
+  timings: Record<string, number>;
+  limits: object;
+} {
+  const text = readFileSync(join(ROOT, "board-configs", `${BOARDS[home]}.json`), "utf8");
+  const { timings, limits } = JSON.parse(text) as {
+    timings: Record<string, number>;
+    limits: object;
+  };
+  for (const name of Object.keys(timings)) timings[name] = timings[name]! * PATIENCE[home];
+  return { timings, limits };
 }
 
 function ip(...argv: string[]): void {

@@ -74,7 +74,7 @@ const BENCHES: Record<string, Bench> = {
   },
   chaos: {
     about:
-      "real faults on three machines, all replies judged by the simulator's checkers (--minutes 10 --seed N)",
+      "real faults on three machines, all replies judged by the simulator's checkers (--minutes 10 --seed N --controller node|espruino|iotjs --clients N)",
     short: false,
     load: () => import("./chaos.js"),
   },
@@ -110,9 +110,13 @@ const OPTIONS = {
   only: { type: "string" },
   keys: { type: "string" },
   seed: { type: "string" },
+  controller: { type: "string" },
+  clients: { type: "string" },
   list: { type: "boolean" },
   help: { type: "boolean" },
 } as const;
+
+const NUMBERS = ["runs", "minutes", "seconds", "keys", "seed", "clients"] as const;
 
 function list(): void {
   for (const [name, bench] of Object.entries(BENCHES)) {
@@ -150,8 +154,8 @@ async function main(): Promise<void> {
     list();
     return;
   }
-  const numbers: Partial<Record<"runs" | "minutes" | "seconds" | "keys" | "seed", number>> = {};
-  for (const name of ["runs", "minutes", "seconds", "keys", "seed"] as const) {
+  const numbers: Partial<Record<(typeof NUMBERS)[number], number>> = {};
+  for (const name of NUMBERS) {
     const text = values[name];
     if (text === undefined) continue;
     const number = Number(text);
@@ -170,6 +174,8 @@ async function main(): Promise<void> {
     only: values.only,
     keys: numbers.keys,
     seed: numbers.seed,
+    controller: values.controller,
+    clients: numbers.clients,
   };
   const unknown = positionals.filter((name) => !(name in BENCHES));
   if (unknown.length > 0) return wrong(`no benchmark ${unknown.join(", ")}`);

@@ -280,6 +280,10 @@ function writeConfigs(plan: PairPlan, keyFile: string, home: Home): void {
       keyFile,
       durability: pair.durability,
       preset: id === "a",
+      // A handshake with a chip takes as long as the chip needs.
+      ...("handshakeMs" in board.timings
+        ? { timings: { handshakeMs: board.timings.handshakeMs } }
+        : {}),
       log: server.log,
     };
     writeWhole(server.config, `${JSON.stringify(config, null, 2)}\n`);
