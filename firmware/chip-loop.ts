@@ -8,7 +8,7 @@
  * Unlike the loop on Node nothing is gathered (the engine does that) and nothing is deferred: one event of a
  * board is at most one chunk. The watchdog is kicked by a tick that has come back, and by nothing else; a board that is
  * not well is reset there. A network chip that died can look like two dead servers, so where there is one a long silence
- * ends in a reset too, which starts the chip anew.
+ * ends in a reset too, which starts the chip anew; a much longer one where serial lines show that the servers live.
  */
 import type {
   DatagramSocket,
@@ -38,6 +38,8 @@ export interface BoardLine {
 }
 
 const NOTHING = new Uint8Array(0);
+/** So many times longer is the network's silence borne while a server is heard on its serial line: it lives, and roles are safe. */
+const LINE_PATIENCE = 10;
 
 export interface ChipLoopOptions {
   hardware: Hardware;
@@ -78,6 +80,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   let stopped = false;
   let tickWanted = false;
   let heardAt = 0;
+  let lineHeardAt = -Infinity;
   let tickedAt = 0;
   let core: ControllerCore | undefined = undefined;
 
@@ -130,8 +133,17 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       return;
     }
     if (options.silenceMs > 0 && now - heardAt > options.silenceMs) {
-      reset("nobody was heard for " + Math.round((now - heardAt) / 1000) + " s");
-      return;
+      const onLine = now - lineHeardAt <= options.silenceMs;
+      if (!onLine || now - heardAt > LINE_PATIENCE * options.silenceMs) {
+        reset(
+          "nobody was heard " +
+            (onLine ? "on the network " : "") +
+            "for " +
+            Math.round((now - heardAt) / 1000) +
+            " s",
+        );
+        return;
+      }
     }
     const compaction = options.flash.compaction;
     if (compaction !== undefined && compaction.wanted()) {
@@ -223,7 +235,8 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       path: place.path,
       onReadable: (count) => {
         if (stopped) return;
-        core!.onSerial(server, line.read()!, 0, count, turns.now());
+        lineHeardAt = turns.now();
+        core!.onSerial(server, line.read()!, 0, count, lineHeardAt);
         control();
       },
       onError: () => undefined,

@@ -8,17 +8,22 @@ import { board } from "dyad:board";
 import type { EngineFs, EngineProcess } from "../hal/jerryscript/engine.js";
 import { bytesOf, newBuffer } from "../hal/jerryscript/bytes.js";
 import { openConsole } from "../hal/jerryscript/console.js";
+import { crc32 } from "../hal/jerryscript/crc32.js";
 import { openFlash } from "../hal/jerryscript/flash.js";
 import { jerryHardware } from "../hal/jerryscript/hardware.js";
+import { openSerial } from "../hal/jerryscript/serial.js";
 import { listenTcp } from "../hal/jerryscript/tcp.js";
 import { startWatchdog } from "../hal/jerryscript/watchdog.js";
-import type { Console, Listener, PendingConnection } from "../hal/hal.js";
+import type { Console, Listener, PendingConnection, Serial, SerialOptions } from "../hal/hal.js";
 import { coreConfigOf } from "./board-core.js";
 import { createChipLoop } from "./chip-loop.js";
 import type { ChipLoop } from "./chip-loop.js";
 import { createController } from "./core/controller.js";
 import type { ConnectionKind } from "./core/core.js";
+import { WITH_CLIENT_LINE, WITH_SERIAL_LINES } from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
+import { createLineClient, withLineClient } from "./line-client.js";
+import type { LineClient } from "./line-client.js";
 
 declare const engineRequire: (name: string) => unknown;
 declare const process: EngineProcess;
@@ -67,12 +72,40 @@ function memoryText(): string {
   return ofProcess("VmRSS") + " resident, " + ofProcess("VmHWM") + " at the most";
 }
 
+/** A line is a device's file; what cannot be had is said, and tried again. */
+function openLine(options: SerialOptions): Serial {
+  return openSerial({
+    device: options.path!,
+    baud: options.baud,
+    onReadable: options.onReadable,
+    onError: (reason) => {
+      say("serial line " + reason);
+      options.onError(reason);
+    },
+  });
+}
+
+const lineClient: LineClient | undefined =
+  WITH_CLIENT_LINE && board.clientLine !== undefined
+    ? createLineClient({
+        line: board.clientLine,
+        openSerial: openLine,
+        crc32: crc32,
+        onClient: (pending) => loop!.connections.adopt("line", pending),
+        onError: () => undefined,
+        later: (call) => setTimeout(call, 0),
+      })
+    : undefined;
+
 function openLoop(): ChipLoop {
+  const hardware = jerryHardware(board.udpPort);
   return createChipLoop({
-    hardware: jerryHardware(board.udpPort),
+    hardware: lineClient === undefined ? hardware : withLineClient(hardware, lineClient),
     flash: openFlash(process.cwd(), board.journalSlots),
     watchdog: startWatchdog(board.watchdogSeconds > 0 ? WATCHDOG_DEVICE : ""),
     servers: board.servers,
+    openSerial: WITH_SERIAL_LINES ? openLine : undefined,
+    crc32: crc32,
     fenceLines: undefined,
     readBytes: board.limits.clientOutHighBytes,
     createCore: (ports) =>
@@ -134,7 +167,10 @@ step("the port for native clients, " + board.nativePort, () => listen("native", 
 step("the flash in " + process.cwd(), () => {
   loop = openLoop();
 });
-step("the start", () => loop!.start());
+step("the start", () => {
+  loop!.start();
+  if (lineClient !== undefined) lineClient.start();
+});
 if (!ending) {
   say("dyad on " + board.name + ": " + memoryText());
   if ((parseInt(ofProcess("SigIgn").slice(-4), 16) & SIGPIPE_BIT) === 0) {

@@ -288,8 +288,11 @@ export function parseBoard(raw, file) {
     ["clientLine.device", config.clientLine],
   ]) {
     if (line === undefined) continue;
-    if (config.engine !== "espruino")
-      fail(`field "${field}": serial lines are for boards of the engine espruino`);
+    if (config.engine === "iotjs" && line.path === undefined) {
+      fail(
+        `field "${field.replace(/device$/, "path")}" is missing: with engine iotjs a line is a device's file, from /`,
+      );
+    }
     const taken = uarts.find(([, device]) => device === line.device);
     if (taken !== undefined) fail(`field "${field}" is "${line.device}", as ${taken[0]} is`);
     uarts.push([field, line.device]);

@@ -13,21 +13,21 @@ const ENTRY = "firmware/main.iotjs.ts";
 const ENGINE_REQUIRE = /\bengineRequire\(/g;
 
 /** How sources name the parts a build may leave out (firmware/core/features.ts). */
-const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+features\.js";$/gm;
+const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+(core\/)?features\.js";$/gm;
 
 function featuresOf(config) {
   return {
     WITH_CLIENTS: carriesCommands(config),
     WITH_REDIS_PORT: config.ports.redis > 0,
-    WITH_NATIVE_PORT: config.ports.native > 0,
+    WITH_NATIVE_PORT: config.ports.native > 0 || config.clientLine !== undefined,
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_LIMITS_CHECK: true,
     WITH_STATUS_JSON: true,
     WITH_BYTE_LOOPS: false,
     WITH_FAST_PATH: false,
-    WITH_CLIENT_LINE: false,
+    WITH_CLIENT_LINE: config.clientLine !== undefined,
     WITH_FENCING: false,
-    WITH_SERIAL_LINES: false,
+    WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),
   };
 }
 
@@ -58,7 +58,7 @@ export async function bundleForIotjs(root, entry, constants, features) {
             contents: constants,
             loader: "js",
           }));
-          setup.onLoad({ filter: /firmware[/\\]core[/\\][^/\\]*\.ts$/ }, async ({ path }) => {
+          setup.onLoad({ filter: /firmware[/\\](core[/\\])?[^/\\]*\.ts$/ }, async ({ path }) => {
             const text = await readFile(path, "utf8");
             const isNamed = Object.keys(features).length > 0;
             return { contents: isNamed ? text.replace(FEATURE_IMPORT, "") : text, loader: "ts" };

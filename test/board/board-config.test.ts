@@ -160,5 +160,12 @@ describe("a board's configuration", () => {
     expect(() => parseBoard(fields, "x.json")).toThrow(/"clientLine.device" is "COM3": a UART/);
     fields["clientLine"] = { device: "Serial4" };
     expect(() => parseBoard(fields, "x.json")).not.toThrow();
+    const jerry = raw("iotjs-linux") as Record<string, unknown>;
+    jerry["clientLine"] = { device: "Serial4" };
+    expect(() => parseBoard(jerry, "x.json")).toThrow(
+      /"clientLine.path" is missing: with engine iotjs/,
+    );
+    jerry["clientLine"] = { device: "Serial4", path: "/dev/ttyS4" };
+    expect(() => parseBoard(jerry, "x.json")).not.toThrow();
   });
 });

@@ -274,7 +274,8 @@ export class ChipPair {
    * @param changes to the board's configuration @param roomBytes left in its Storage; the rest is filled
    * @param bootFirst a script that the interpreter runs before the firmware
    * @param lines a serial cable to each server: the devices of its two ends
-   * @param linkVia port that a server dials instead of the board's own; it gets that one
+   * @param via port that a server dials instead of the board's own, and one that the board polls instead of the
+   * server's; it gets those two
    * @param special `inMemory`: the firmware's text lies in memory, since the interpreter on a desktop reads its flash
    * through files, which no board does; `agents`: their timings; `noClients`: a board that carries no commands
    */
@@ -284,7 +285,11 @@ export class ChipPair {
     roomBytes?: number,
     bootFirst?: string,
     lines?: Record<ServerId, { chip: string; server: string }>,
-    linkVia?: (linkPort: number, id: ServerId) => Promise<number>,
+    via?: (
+      linkPort: number,
+      id: ServerId,
+      udpPort: number,
+    ) => Promise<number | { linkPort: number; udpPort: number }>,
     special: { inMemory?: boolean; agents?: Record<string, number>; noClients?: boolean } = {},
   ): Promise<ChipPair> {
     const prepared = spawnSync(process.execPath, [join(ROOT, "bin", "prepare.mjs")], {
@@ -308,8 +313,13 @@ export class ChipPair {
     } & Record<string, unknown>;
     delete raw.keyFile;
     raw.key = key;
-    raw.servers[0]!.udpPort = udpA;
-    raw.servers[1]!.udpPort = udpB;
+    const dialled = { a: link, b: link };
+    const polled = { a: udpA, b: udpB };
+    for (const [i, id] of SERVERS.entries()) {
+      const place = via === undefined ? link : await via(link, id, polled[id]);
+      dialled[id] = typeof place === "number" ? place : place.linkPort;
+      raw.servers[i]!.udpPort = typeof place === "number" ? polled[id] : place.udpPort;
+    }
     if (lines !== undefined) {
       raw.servers[0]!.serial = { device: "Serial1", path: lines.a.chip };
       raw.servers[1]!.serial = { device: "Serial2", path: lines.b.chip };
@@ -341,8 +351,6 @@ export class ChipPair {
       }
       writeFileSync(join(dir, "chip", "espruino.flash"), storageImage(files, FLASH_BYTES));
     }
-    const dialled = { a: link, b: link };
-    if (linkVia !== undefined) for (const id of SERVERS) dialled[id] = await linkVia(link, id);
     const write = (id: ServerId, peerPort: number, peer: number, udp: number, local: number) =>
       writeFileSync(
         join(dir, `${id}.json`),
