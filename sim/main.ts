@@ -299,7 +299,10 @@ function soakFor(hours: number): number {
   const more = (100 * (last - first)) / first;
   console.log(
     `memory in use: ${first} bytes after the first hour (or half of less), ${last} at the end (${more.toFixed(2)} %); ` +
-      `${result.writes} writes, ${result.reads} reads, ${result.faults} faults`,
+      `${result.writes} writes, ${result.reads} reads, ${result.faults} faults; ` +
+      (result.unjudged === ""
+        ? "what clients were told: sound"
+        : `clients' histories: ${result.unjudged}`),
   );
   return more <= LEAK_PERCENT ? 0 : 1;
 }

@@ -35,7 +35,7 @@ beforeAll(() => {
     encoding: "utf8",
   });
   if (result.status !== 0) throw new Error(result.stderr);
-}, 120_000);
+}, 400_000);
 
 function isAlive(pid: number): boolean {
   try {
