@@ -22,6 +22,8 @@ export function underCallgrind(dir: string): string[] {
     "--quiet",
     "--tool=callgrind",
     "--instr-atstart=no",
+    // What is started may be a program that only gives it one processor.
+    "--trace-children=yes",
     `--callgrind-out-file=${join(dir, OUT)}`,
   ];
 }
@@ -45,8 +47,13 @@ export async function takeCounts(
   functions: string[],
 ): Promise<{ total: number; costs: Costs }> {
   await run("callgrind_control", ["-d", String(pid)]);
-  const [file] = readdirSync(dir).filter((name) => name.startsWith(`${OUT}.`));
-  if (file === undefined) throw new Error("callgrind wrote nothing");
+  let file: string | undefined;
+  // A program that sleeps writes when it wakes.
+  for (let waitedMs = 0; file === undefined; waitedMs += 50) {
+    if (waitedMs > 10_000) throw new Error("callgrind wrote nothing");
+    await new Promise((wake) => setTimeout(wake, 50));
+    file = readdirSync(dir).find((name) => name.startsWith(`${OUT}.`));
+  }
   const text = readFileSync(join(dir, file), "latin1");
   rmSync(join(dir, file));
   return countsOf(text, functions);

@@ -25,6 +25,7 @@ import {
 import { Chip, ChipPair, sleep, until } from "../test/engine/chip-pair.js";
 import type { BenchArgs } from "./args.js";
 import { hasCallgrind, startCounting, takeCounts, underCallgrind } from "./callgrind.js";
+import { printIdle } from "./chip-idle.js";
 import { printTable } from "./table.js";
 import { commandFrame, handshake } from "./wire-by-hand.js";
 
@@ -203,22 +204,13 @@ async function count(
   return counted;
 }
 
-/** What the chip does while nobody sends a command, for as long as several polls take. */
+/** What the chip does while nobody sends a command: none of that is a command's. */
 async function countIdle(chip: Chip): Promise<void> {
-  const polls = 4;
   await startCounting(chip.pid);
   const since = performance.now();
-  await sleep(polls * SLOW.pollMs);
+  await sleep(4 * SLOW.pollMs);
   const { costs } = await takeCounts(chip.pid, chip.dir, FUNCTIONS);
-  const heard = costs.get(QUEUED) ?? { calls: 0, cost: 0 };
-  const timers = costs.get(TIMER) ?? { calls: 0, cost: 0 };
-  idlePerMs = heard.cost / (performance.now() - since);
-  const perPoll = (heard.cost + timers.cost) / polls;
-  console.log(
-    `idle, a poll of both servers: ${heard.calls / polls} events of ${Math.round(heard.cost / Math.max(1, heard.calls) / 1000)} thousand instructions, ` +
-      `${timers.calls / polls} timers of ${Math.round(timers.cost / Math.max(1, timers.calls) / 1000)} thousand, ` +
-      `together ${(perPoll / 1e6).toFixed(1)} million; every 50 ms that is ${((perPoll * 20) / 1e6).toFixed(0)} million a second`,
-  );
+  idlePerMs = (costs.get(QUEUED)?.cost ?? 0) / (performance.now() - since);
 }
 
 export async function open(port: number): Promise<Socket> {
@@ -299,6 +291,8 @@ export async function run(args: BenchArgs): Promise<void> {
     console.log(`needs valgrind and \`${ENGINE}\` on PATH: skipped`);
     return;
   }
+  if (args.only === undefined || args.only === "idle") await printIdle();
+  if (args.only === "idle") return;
   const rows: string[][] = [];
   const show = (what: string, counted: Counted, floor: number): void => {
     const all = counted.request + counted.reply + counted.queued;

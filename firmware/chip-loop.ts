@@ -26,6 +26,7 @@ import type { ChipConnections } from "./chip-connections.js";
 import type { ControllerCore } from "./core/core.js";
 import type { ControllerPorts } from "./core/ports.js";
 import type { FastPath } from "./fast-path.js";
+import type { FastPoll } from "./fast-poll.js";
 import type { FenceLines } from "./fence-lines.js";
 
 /** A serial line as a board's configuration has it. */
@@ -54,6 +55,8 @@ export interface ChipLoopOptions {
   fenceLines: FenceLines | undefined;
   /** What is ordinary goes this way, where the engine brings texts. */
   fast?: FastPath | undefined;
+  /** Carries out ordinary rounds of polls, where the engine brings texts. */
+  polls?: FastPoll | undefined;
   /** Bytes of one connection kept while the core does not take them. */
   readBytes: number;
   createCore(ports: ControllerPorts): ControllerCore;
@@ -81,13 +84,23 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   let tickWanted = false;
   let heardAt = 0;
   let lineHeardAt = -Infinity;
-  let tickedAt = 0;
+  let lookedAt = 0;
   let core: ControllerCore | undefined = undefined;
+  const polls = options.polls;
+
+  function wake(): void {
+    if (stopped) return;
+    if (polls === undefined || tickWanted || !polls.round()) {
+      if (!stopped) tick();
+      return;
+    }
+    if (options.fast !== undefined && !options.fast.isQuiet()) lookAtFast();
+    const ill = options.watchdog.kick();
+    if (ill !== "") reset(ill);
+  }
 
   const turns: Turns = hardware.createTurns({
-    wake: () => {
-      if (!stopped) tick();
-    },
+    wake: wake,
     endOfTurn: () => {
       if (!stopped && tickWanted) tick();
     },
@@ -105,6 +118,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
 
   function stop(): void {
     stopped = true;
+    if (polls !== undefined) polls.stop();
     connections.halt();
   }
 
@@ -113,18 +127,21 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
     options.onReset(reason);
   }
 
+  /** Replies that went the fast way came after the last look, at the earliest. */
+  function lookAtFast(): void {
+    const now = turns.now();
+    const alive = options.fast!.look();
+    for (let i = 0; i < alive.length; i++) {
+      core!.onBytes(alive[i]!, NOTHING, 0, 0, lookedAt);
+      heardAt = now;
+    }
+    lookedAt = now;
+  }
+
   function tick(): void {
     tickWanted = false;
+    if (options.fast !== undefined) lookAtFast();
     const now = turns.now();
-    if (options.fast !== undefined) {
-      // Replies that went the fast way came after the last tick, at the earliest.
-      const alive = options.fast.look();
-      for (let i = 0; i < alive.length; i++) {
-        core!.onBytes(alive[i]!, NOTHING, 0, 0, tickedAt);
-        heardAt = now;
-      }
-    }
-    tickedAt = now;
     const next = core!.tick(now);
     if (stopped) return;
     const ill = options.watchdog.kick();
@@ -132,6 +149,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       reset(ill);
       return;
     }
+    if (polls !== undefined && polls.heardAt() > heardAt) heardAt = polls.heardAt();
     if (options.silenceMs > 0 && now - heardAt > options.silenceMs) {
       const onLine = now - lineHeardAt <= options.silenceMs;
       if (!onLine || now - heardAt > LINE_PATIENCE * options.silenceMs) {
@@ -153,7 +171,14 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       }
     }
     if (next <= now) control();
-    else turns.wakeIn(next - now);
+    else wakeAt(next);
+    if (polls !== undefined) polls.ticked();
+  }
+
+  /** What is done until then takes a slow engine its time too. */
+  function wakeAt(at: number): void {
+    const delayMs = at - turns.now();
+    turns.wakeIn(delayMs > 0 ? delayMs : 0);
   }
 
   const connections = createChipConnections(
@@ -203,6 +228,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
   };
   core = options.createCore(ports);
   connections.serve(core);
+  if (polls !== undefined) polls.serve(core.rounds, turns.wakeIn);
 
   function listen(server: ServerIndex): void {
     datagrams.push(
@@ -220,6 +246,7 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
           core!.onPollRefused(server, turns.now());
           control();
         },
+        tap: polls === undefined ? undefined : (raw) => polls.server(server, raw),
       }),
     );
   }

@@ -128,6 +128,8 @@ export interface FastPath {
   server(connection: number, raw: RawTcp): (text: string) => void;
   /** The connection takes nothing more. */
   closed(connection: number): void;
+  /** Nothing goes this way now: there is nothing to look at. */
+  isQuiet(): boolean;
   /** Once a tick. @returns connections of servers that have answered since */
   look(): number[];
 }
@@ -1057,6 +1059,8 @@ export function createFastPath(engine: FastEngine): FastPath {
         after();
         return next;
       },
+      // With the gate open nothing else waits for the time to pass.
+      isIdle: () => (isOpen ? traffic.chokedClients.length === 0 : inner.isIdle()),
       inFlight: (which) => {
         count();
         return inner.inFlight(which);
@@ -1078,6 +1082,7 @@ export function createFastPath(engine: FastEngine): FastPath {
     client: client,
     server: server,
     closed: closed,
+    isQuiet: () => !isOpen,
     look: look,
   };
 }

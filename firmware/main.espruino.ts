@@ -28,12 +28,14 @@ import {
   WITH_CLIENT_LINE,
   WITH_CLIENTS,
   WITH_FAST_PATH,
+  WITH_FAST_POLL,
   WITH_FENCING,
   WITH_SERIAL_LINES,
 } from "./core/features.js";
 import { createForwarder } from "./core/forward.js";
 import { createNoClients } from "./core/no-clients.js";
 import { createFastPath } from "./fast-path.js";
+import { createFastPoll } from "./fast-poll.js";
 import { openFenceLines } from "./fence-lines.js";
 import { createLineClient, withLineClient } from "./line-client.js";
 import type { LineClient } from "./line-client.js";
@@ -126,6 +128,13 @@ const loop: ChipLoop = createChipLoop({
   crc32: crc32,
   fenceLines: fenceLines,
   fast: fast,
+  polls: WITH_FAST_POLL
+    ? createFastPoll({
+        toText: E.toString,
+        toBuffer: E.toArrayBuffer,
+        now: () => getTime() * 1000,
+      })
+    : undefined,
   readBytes: board.limits.clientOutHighBytes,
   createCore: (ports) =>
     createController(

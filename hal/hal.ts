@@ -79,6 +79,18 @@ export interface Listener {
   close(): void;
 }
 
+/** Datagrams as an engine has them, where bytes are texts: for whoever takes them before the ordinary way (firmware/fast-poll.ts). */
+export interface RawDatagram {
+  readonly socket: {
+    /** Sends one datagram, or loses it. */
+    send(text: string, port: number, host: string): void;
+  };
+  readonly host: string;
+  readonly port: number;
+  /** The way a datagram goes otherwise: announced by onReadable. */
+  ordinary(text: string): void;
+}
+
 /** What a datagram socket needs to know: it talks to one address alone. */
 export interface DatagramOptions {
   host: string;
@@ -86,6 +98,8 @@ export interface DatagramOptions {
   onReadable(bytes: Uint8Array): void;
   /** The address said that nobody listens there. */
   onRefused(): void;
+  /** Where bytes come as texts: makes the handler that gets them first. Elsewhere it is not asked. */
+  tap?: ((raw: RawDatagram) => (text: string) => void) | undefined;
 }
 
 /** Datagrams to and from one address. */

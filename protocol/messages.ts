@@ -517,21 +517,28 @@ function putHeartbeat(w: Writer, h: Heartbeat): void {
   putText(w, h.problem, PROBLEM_BYTES_MAX);
 }
 
+/** A heartbeat's bytes from the identity to the index of what it asks for. */
+const HEARTBEAT_FIXED_BYTES = IDENTITY_BYTES + LINK_NONCE_BYTES + 2 + 46 + IDENTITY_BYTES + 6;
+
+/** One look at the length and one view for all that has a fixed place: a chip pays for every call. */
 function getHeartbeat(r: Reader): Heartbeat {
   const counter = getU32(r);
   const linkNonce = getFixed(r, LINK_NONCE_BYTES);
   const serverId = getText(r);
   const record = getRecord(r);
-  const identity = getFixed(r, IDENTITY_BYTES);
-  const bootNonce = getFixed(r, LINK_NONCE_BYTES);
-  const bits = getU16(r);
+  const isThere = has(r, HEARTBEAT_FIXED_BYTES);
+  const bytes = isThere ? r.bytes : new Uint8Array(HEARTBEAT_FIXED_BYTES);
+  const at = isThere ? r.at : 0;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, HEARTBEAT_FIXED_BYTES);
+  const bits = view.getUint16(24);
+  if (isThere) r.at += HEARTBEAT_FIXED_BYTES;
   return {
     counter: counter,
     linkNonce: linkNonce,
     serverId: serverId,
     record: record,
-    identity: identity,
-    bootNonce: bootNonce,
+    identity: bytes.slice(at, at + IDENTITY_BYTES),
+    bootNonce: bytes.slice(at + 16, at + 24),
     asked: (bits & BIT_ASKED) !== 0,
     joining: (bits & BIT_JOINING) !== 0,
     sessionOpen: (bits & BIT_SESSION_OPEN) !== 0,
@@ -541,23 +548,54 @@ function getHeartbeat(r: Reader): Heartbeat {
     braking: (bits & BIT_BRAKING) !== 0,
     passedTold: (bits & BIT_PASSED_TOLD) !== 0,
     blank: (bits & BIT_BLANK) !== 0,
+    uptimeMs: view.getUint32(26),
+    logEnd: view.getUint16(30) * 0x100000000 + view.getUint32(32),
+    confirmed: view.getUint16(36) * 0x100000000 + view.getUint32(38),
+    lagEntries: view.getUint32(42),
+    oldestUnconfirmedMs: view.getUint32(46),
+    oldestUncommittedMs: view.getUint32(50),
+    loadPermille: view.getUint16(54),
+    cpuPermille: view.getUint16(56),
+    runQueue: view.getUint16(58),
+    loopDelayUs: view.getUint32(60),
+    inFlight: view.getUint32(64),
+    serviceUs: view.getUint32(68),
+    askIdentity: bytes.slice(at + 72, at + 88),
+    askIndex: view.getUint16(88) * 0x100000000 + view.getUint32(90),
     wantsSolo: (bits & BIT_WANTS_SOLO) !== 0,
-    uptimeMs: getU32(r),
-    logEnd: getU48(r),
-    confirmed: getU48(r),
-    lagEntries: getU32(r),
-    oldestUnconfirmedMs: getU32(r),
-    oldestUncommittedMs: getU32(r),
-    loadPermille: getU16(r),
-    cpuPermille: getU16(r),
-    runQueue: getU16(r),
-    loopDelayUs: getU32(r),
-    inFlight: getU32(r),
-    serviceUs: getU32(r),
-    askIdentity: getFixed(r, IDENTITY_BYTES),
-    askIndex: getU48(r),
     problem: getText(r),
   };
+}
+
+/** Where a heartbeat's datagram begins to say what its server is; before that are its kind and counter. @unit bytes */
+export const SAYS_AT = DATAGRAM_HEADER_BYTES + 4;
+/** What a heartbeat measures, from `uptimeMs` to `serviceUs`, lies together; all else changes seldom. @unit bytes */
+export const GAUGES_BYTES = 46;
+/** Of these, where `oldestUnconfirmedMs` and `oldestUncommittedMs` are. */
+export const STALLS_AT = 20;
+
+/** Where a heartbeat's datagram has its measurements. @param idLength of the server's id */
+export function gaugesAt(idLength: number): number {
+  return SAYS_AT + LINK_NONCE_BYTES + 1 + idLength + RECORD_BYTES + IDENTITY_BYTES + 10;
+}
+
+/** Takes over the counter and the measurements of a heartbeat's datagram that says the same otherwise. */
+export function takeGauges(into: Heartbeat, bytes: Uint8Array): void {
+  const at = gaugesAt(into.serverId.length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  into.counter = view.getUint32(DATAGRAM_HEADER_BYTES);
+  into.uptimeMs = view.getUint32(at);
+  into.logEnd = view.getUint16(at + 4) * 0x100000000 + view.getUint32(at + 6);
+  into.confirmed = view.getUint16(at + 10) * 0x100000000 + view.getUint32(at + 12);
+  into.lagEntries = view.getUint32(at + 16);
+  into.oldestUnconfirmedMs = view.getUint32(at + STALLS_AT);
+  into.oldestUncommittedMs = view.getUint32(at + STALLS_AT + 4);
+  into.loadPermille = view.getUint16(at + 28);
+  into.cpuPermille = view.getUint16(at + 30);
+  into.runQueue = view.getUint16(at + 32);
+  into.loopDelayUs = view.getUint32(at + 34);
+  into.inFlight = view.getUint32(at + 38);
+  into.serviceUs = view.getUint32(at + 42);
 }
 
 /** @returns the payload of a CONTROL frame: kind, then the fields in the order of the interface */
@@ -879,14 +917,20 @@ function datagramFault(bytes: Uint8Array, start: number, end: number, kind: numb
   return "";
 }
 
-/** A poll as a datagram. */
+const POLL_BYTES = DATAGRAM_HEADER_BYTES + 4 + LINK_NONCE_BYTES + SESSION_ID_BYTES + 4;
+const POLL_HEAD = new Uint8Array([MAGIC_0, MAGIC_1, WIRE_VERSION, DATAGRAM_POLL]);
+
+/** A poll as a datagram. In few statements: a chip sends forty a second. */
 export function encodePoll(poll: Poll): Uint8Array {
-  const w = startDatagram(DATAGRAM_POLL, 32);
-  putU32(w, poll.counter);
-  putFixed(w, poll.linkNonce, LINK_NONCE_BYTES, "link nonce of a poll");
-  putFixed(w, poll.sessionId, SESSION_ID_BYTES, "session id of a poll");
-  putU32(w, poll.epoch);
-  return w.bytes.subarray(0, w.at);
+  const bytes = new Uint8Array(POLL_BYTES);
+  assert(poll.linkNonce.length === LINK_NONCE_BYTES, "link nonce of a poll");
+  assert(poll.sessionId.length === SESSION_ID_BYTES, "session id of a poll");
+  bytes.set(POLL_HEAD, 0);
+  writeU32(bytes, DATAGRAM_HEADER_BYTES, poll.counter);
+  bytes.set(poll.linkNonce, DATAGRAM_HEADER_BYTES + 4);
+  bytes.set(poll.sessionId, DATAGRAM_HEADER_BYTES + 4 + LINK_NONCE_BYTES);
+  writeU32(bytes, POLL_BYTES - 4, poll.epoch);
+  return bytes;
 }
 
 /** A poll from a datagram, or why it is none. */

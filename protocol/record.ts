@@ -6,6 +6,7 @@
 import { ID_MAX, readU32, writeU32 } from "./frame.js";
 import { assert } from "./malformed.js";
 import type { Malformed } from "./malformed.js";
+import { sameBytes } from "./same-bytes.js";
 
 /** Modes: both servers hold every acknowledged write, or only the primary is known to. */
 export const MODE_BOTH = 0;
@@ -96,16 +97,12 @@ export function decodeRecord(
 
 /** True when both hold the same bytes. */
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let at = 0; at < a.length; at++) {
-    if (a[at] !== b[at]) return false;
-  }
-  return true;
+  return a === b || sameBytes(a, b);
 }
 
 /** Same epoch and same content; two blank records are equal. */
 export function recordsEqual(a: RoleRecord | undefined, b: RoleRecord | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
+  if (a === b || a === undefined || b === undefined) return a === b;
   return (
     a.epoch === b.epoch &&
     a.primary === b.primary &&

@@ -848,7 +848,6 @@ export class PairWorld implements ClientWorld {
       case "diskStall": {
         const disk = this.disks[index as 0 | 1];
         disk.stalledUntil = Math.max(disk.stalledUntil, this.world.now + fault.forMs);
-        this.lasting(fault.forMs, () => undefined);
         return true;
       }
       case "diskSlow": {

@@ -21,6 +21,7 @@ function featuresOf(config) {
     WITH_REDIS_PORT: config.ports.redis > 0,
     WITH_NATIVE_PORT: config.ports.native > 0 || config.clientLine !== undefined,
     WITH_FULL_CONSOLE: config.console === "full",
+    WITH_FAST_POLL: false,
     WITH_LIMITS_CHECK: true,
     WITH_STATUS_JSON: true,
     WITH_BYTE_LOOPS: false,

@@ -92,6 +92,9 @@ const SQUEEZE = {
 const TEXT_BYTES =
   "export function textBytes(text) { return new Uint8Array(E.toArrayBuffer(text)); }";
 
+/** protocol/same-bytes.ts there. */
+const SAME_BYTES = "export function sameBytes(a, b) { return E.toString(a) === E.toString(b); }";
+
 /** How sources name the parts a build may leave out (firmware/core/features.ts). */
 const FEATURE_IMPORT = /^import \{[^}]*\} from "[./]+(core\/)?features\.js";$/gm;
 
@@ -106,6 +109,7 @@ function featuresOf(config) {
     WITH_BYTE_LOOPS: false,
     // Some 6 KB of the bundle, which a single sector of 64 KB has not.
     WITH_FAST_PATH: config.ports.native > 0 && config.hardware.storageBytes > 65536,
+    WITH_FAST_POLL: true,
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,
     WITH_FENCING: config.fencing !== undefined,
@@ -170,6 +174,10 @@ export async function bundleFor({ root, entry, constants, features, network }) {
           }
           setup.onLoad({ filter: /protocol[/\\]text-bytes\.ts$/ }, () => ({
             contents: TEXT_BYTES,
+            loader: "js",
+          }));
+          setup.onLoad({ filter: /protocol[/\\]same-bytes\.ts$/ }, () => ({
+            contents: SAME_BYTES,
             loader: "js",
           }));
         },

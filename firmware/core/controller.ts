@@ -31,7 +31,7 @@ import {
 } from "./deadlines.js";
 import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
 import type { Verdict } from "./election.js";
-import { WITH_LIMITS_CHECK, WITH_STATUS_JSON } from "./features.js";
+import { WITH_FAST_POLL, WITH_LIMITS_CHECK, WITH_STATUS_JSON } from "./features.js";
 import { guardCore } from "./guard.js";
 import {
   primaryFailed,
@@ -69,6 +69,7 @@ import {
   linkOpened,
   pollSent,
   sawLife,
+  shareNames,
 } from "./information.js";
 import type { ServerView } from "./information.js";
 import { EPOCH_MAX, checkLimits } from "./limits.js";
@@ -83,6 +84,8 @@ import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
 import { nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
+import { isCalm, nextButPolls } from "./rounds.js";
+import type { Rounds } from "./rounds.js";
 import { closedRoute, routeOf, sameRoute } from "./route.js";
 import { pathsOf } from "./serial-paths.js";
 import { statusOf } from "./status.js";
@@ -103,6 +106,7 @@ import {
   SESSION_ID_BYTES,
   decodeHeartbeat,
   encodePoll,
+  takeGauges,
 } from "../../protocol/messages.js";
 import type { Heartbeat } from "../../protocol/messages.js";
 import {
@@ -234,6 +238,7 @@ export function createController(
       takeSession();
     },
     isAlive: function (server: ServerIndex, now: number): boolean {
+      catchUp();
       const view = pair.servers[server];
       return view.answered || (view.fault === FAULT_NONE && now - view.aliveAt <= 2 * t.pollMs);
     },
@@ -246,6 +251,7 @@ export function createController(
       dirty = true;
     },
     onAsk: function (server: ServerIndex, now: number): void {
+      catchUp();
       // What counts is the answer to the latest poll, which repeats the request: get one at once.
       if (pair.servers[server].answered) pollServer(pair.servers[server], now);
     },
@@ -260,6 +266,64 @@ export function createController(
     note: note,
   });
 
+  // ---- ordinary rounds of polls, which a home carries out ----
+
+  function pollBytes(view: ServerView): Uint8Array {
+    return encodePoll({
+      counter: view.counter,
+      linkNonce: view.linkNonce,
+      sessionId: session,
+      epoch: epochOf(pair.record),
+    });
+  }
+
+  const rounds: Rounds = {
+    catchUp: undefined,
+    servers: pair.servers,
+    timings: t,
+    deadlines: deadlines,
+    pollOf: pollBytes,
+    calmUntil: function () {
+      if (
+        dirty ||
+        readFirst ||
+        outage ||
+        idsUsedUp ||
+        alarmPending !== "" ||
+        orderedForce !== undefined ||
+        orderedPair !== undefined ||
+        !isCalm(pair)
+      ) {
+        return -1;
+      }
+      return nextButPolls(pair, deadlines);
+    },
+    isIdle: forwarder.isIdle,
+    look: function (now) {
+      deadlines.set(HANDSHAKE, links.tick(now));
+    },
+    measured: function (server, bytes) {
+      takeGauges(pair.servers[server].said!, bytes);
+      setReported(pair.servers[server]);
+    },
+    passed: function (pollAt, late, worstMs) {
+      lateTurns += late;
+      if (worstMs > worstLateMs) worstLateMs = worstMs;
+      deadlines.set(POLL, pollAt);
+      wakeAt = pollAt;
+    },
+  };
+
+  /** Before anything is read that an ordinary round changes. */
+  function catchUp(): void {
+    if (WITH_FAST_POLL && rounds.catchUp !== undefined) rounds.catchUp(true);
+  }
+
+  /** The same where nothing that servers measure is read. */
+  function catchUpPolls(): void {
+    if (WITH_FAST_POLL && rounds.catchUp !== undefined) rounds.catchUp(false);
+  }
+
   // ---- words to and from the servers ----
 
   function takeSession(): void {
@@ -269,15 +333,7 @@ export function createController(
 
   function pollServer(view: ServerView, now: number): void {
     pollSent(view, now);
-    ports.poll(
-      view.index,
-      encodePoll({
-        counter: view.counter,
-        linkNonce: view.linkNonce,
-        sessionId: session,
-        epoch: epochOf(pair.record),
-      }),
-    );
+    ports.poll(view.index, pollBytes(view));
   }
 
   const lines = pathsOf(config, ports, function (server, bytes, now): void {
@@ -305,6 +361,7 @@ export function createController(
   }
 
   function lineHeartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void {
+    catchUpPolls();
     const heard = decodeHeartbeat(bytes, 0, bytes.length);
     const view = pair.servers[server];
     if (isMalformed(heard)) {
@@ -368,10 +425,12 @@ export function createController(
     linkWindowBytes: number,
     now: number,
   ): string {
+    catchUp();
     const view = pair.servers[server];
     const foreign = foreignText(report);
     if (foreign !== "") return foreign;
     heardSomeone(now);
+    if (pair.record !== undefined) shareNames(report, pair.record, server);
     linkOpened(view, linkNonce, report, now);
     frameMax[server] = linkFrameMax;
     windowBytes[server] = linkWindowBytes;
@@ -403,6 +462,7 @@ export function createController(
   }
 
   function onLost(server: ServerIndex, why: string, ours: boolean, now: number): void {
+    catchUp();
     const view = pair.servers[server];
     linkClosed(view, !ours, now);
     view.probeByLine = lineAlive(view, t, now);
@@ -492,6 +552,7 @@ export function createController(
   }
 
   function persisted(now: number): void {
+    catchUp();
     const record = pair.writing;
     assert(record !== undefined, "a record was being written");
     const old = pair.record;
@@ -584,6 +645,7 @@ export function createController(
 
   /** Asks the rules until nothing changes. */
   function settle(now: number): void {
+    if (WITH_FAST_POLL && (dirty || idsUsedUp || faults[0] !== "" || faults[1] !== "")) catchUp();
     for (let i = 0; i < 2; i++) {
       if (faults[i] === "") continue;
       const reason = faults[i];
@@ -841,12 +903,14 @@ export function createController(
   }
 
   function heartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void {
+    catchUp();
     const heard = decodeHeartbeat(bytes, 0, bytes.length);
     const view = pair.servers[server];
     if (isMalformed(heard)) {
       note(LEVEL_DEBUG, "bad heartbeat", view.id + ": " + heard.malformed, now);
       return;
     }
+    if (pair.record !== undefined) shareNames(heard, pair.record, server);
     const before = view.said;
     const counts = heartbeatHeard(view, heard, now, t.pollMs);
     if (counts === HEARD_NOTHING) return;
@@ -902,6 +966,7 @@ export function createController(
   }
 
   function pollRefused(server: ServerIndex, now: number): void {
+    catchUp();
     const view = pair.servers[server];
     if (view.linked || view.probeAt < 0) return;
     view.refused = true;
@@ -946,6 +1011,7 @@ export function createController(
   }
 
   function ticked(now: number): number {
+    catchUpPolls();
     const lateMs = now - wakeAt;
     const late = lateMs > t.pollMs / 2 || readFirst;
     if (lateMs > t.pollMs / 2) {
@@ -1079,6 +1145,7 @@ export function createController(
   }
 
   function status(now: number): object {
+    catchUp();
     if (!WITH_STATUS_JSON) return {};
     return statusOf(pair, forwarder, session, now, {
       lateTurns: lateTurns,
@@ -1123,10 +1190,12 @@ export function createController(
       wantsTick: wantsTick,
       tick: ticked,
       console: function (line, now): string {
+        catchUp();
         return answerLine(consoleHost, line, now);
       },
       status: status,
       settle: settle,
+      rounds: rounds,
     },
     function (reason: string, now: number): void {
       trace.add(now, LEVEL_ERROR, "reset", reason);

@@ -1,4 +1,5 @@
 /** The controller's core as a home sees it. Time is an argument: a monotonic clock in ms, a float. */
+import type { Rounds } from "./rounds.js";
 import type { ServerIndex } from "../../protocol/record.js";
 
 /** Which way a connection came in by: a listener, or a serial line of its own (`line`: frames without a handshake). */
@@ -42,4 +43,6 @@ export interface ControllerCore {
   console(line: string, nowMs: number): string;
   /** What `dyad status --json` prints (plain data). */
   status(nowMs: number): object;
+  /** Ordinary rounds of polls, for a home that carries them out by itself. */
+  readonly rounds: Rounds;
 }

@@ -47,12 +47,15 @@ export interface Deadlines {
   at(name: number): number;
   /** @returns the nearest deadline, Infinity when none is set */
   next(): number;
+  /** The same of all but the next poll and the verdicts. */
+  nextButPolls(): number;
 }
 
 export function createDeadlines(): Deadlines {
   const count = DEADLINE_NAMES.length;
   const times = new Float64Array(count);
   times.fill(Infinity);
+  const others = times.subarray(JUDGE + 1);
 
   function set(name: number, at: number): void {
     times[name] = at;
@@ -70,12 +73,20 @@ export function createDeadlines(): Deadlines {
     return times[name];
   }
   function next(): number {
-    let nearest = Infinity;
-    for (let i = 0; i < count; i++) {
-      if (times[i] < nearest) nearest = times[i];
-    }
-    return nearest;
+    // One call of a native, where a loop costs a chip three times as much.
+    return Math.min.apply(null, times as unknown as number[]);
+  }
+  function nextButPolls(): number {
+    return Math.min.apply(null, others as unknown as number[]);
   }
 
-  return { set: set, clear: clear, isSet: isSet, due: due, at: at, next: next };
+  return {
+    set: set,
+    clear: clear,
+    isSet: isSet,
+    due: due,
+    at: at,
+    next: next,
+    nextButPolls: nextButPolls,
+  };
 }

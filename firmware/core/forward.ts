@@ -96,6 +96,8 @@ export interface Forwarder {
   setReported(server: ServerIndex, loadPermille: number, braking: boolean, serviceUs: number): void;
   /** @returns when it wants to be called again */
   tick(now: number): number;
+  /** Nothing here waits for the time to pass: a tick would find nothing to do. */
+  isIdle(): boolean;
   /** Commands sent to a server and not answered. */
   inFlight(server: ServerIndex): number;
   /** The controller's own estimate. @unit us */
@@ -419,6 +421,17 @@ export function forwarderOf(traffic: Traffic): Forwarder {
     return now + 1000;
   }
 
+  function isIdle(): boolean {
+    return (
+      traffic.hold.count +
+        traffic.chokedClients.length +
+        traffic.line.length +
+        traffic.sendingRows[0].length +
+        traffic.sendingRows[1].length ===
+        0 && !traffic.draining
+    );
+  }
+
   function inFlight(server: ServerIndex): number {
     return traffic.inFlightAt[server];
   }
@@ -458,6 +471,7 @@ export function forwarderOf(traffic: Traffic): Forwarder {
     clientClosed: clientClosed,
     setReported: setReported,
     tick: tick,
+    isIdle: isIdle,
     inFlight: inFlight,
     serviceUs: serviceUs,
     openCount: openCount,

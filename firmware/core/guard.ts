@@ -4,6 +4,7 @@
  * Every event is given to the root and then settled: the rules are asked before the event is over.
  */
 import type { ConnectionKind, ControllerCore, FlashState } from "./core.js";
+import type { Rounds } from "./rounds.js";
 import type { ServerIndex } from "../../protocol/record.js";
 
 /** The root's handlers, which may throw what assert throws. */
@@ -23,6 +24,7 @@ export interface Handlers {
   console(line: string, now: number): string;
   status(now: number): object;
   settle(now: number): void;
+  rounds: Rounds;
 }
 
 const STOPPED = "this controller has stopped and must be reset";
@@ -32,6 +34,15 @@ export function guardCore(
   onBroken: (reason: string, now: number) => void,
 ): ControllerCore {
   let broken = false;
+  const look = root.rounds.look;
+  root.rounds.look = function (now: number): void {
+    try {
+      look(now);
+      root.settle(now);
+    } catch (error) {
+      broke(error, now);
+    }
+  };
 
   function broke(error: unknown, now: number): void {
     broken = true;
@@ -162,5 +173,6 @@ export function guardCore(
       }
     },
     status: root.status,
+    rounds: root.rounds,
   };
 }

@@ -8,13 +8,13 @@
  *     poll n ──────> answer n      counts until poll n+1 goes out
  *     poll n-1 ────────────> late answer: alive at the time of poll n-1, no more
  */
-import { bytesEqual, isBlankIdentity } from "../../protocol/record.js";
-import type { ServerIndex } from "../../protocol/record.js";
+import { bytesEqual, identityOf, isBlankIdentity, recordsEqual } from "../../protocol/record.js";
+import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 import { LINK_NONCE_BYTES } from "../../protocol/messages.js";
 import type { Heartbeat } from "../../protocol/messages.js";
 
 /** Polls whose sending time is remembered. A late answer to an older one says nothing. */
-const POLLS_KEPT = 16;
+export const POLLS_KEPT = 16;
 
 /** One path's polls: an answer counts only on the path its poll went by. */
 export interface PollSeries {
@@ -228,6 +228,13 @@ function endProbe(view: ServerView, at: number): void {
 export function sawLife(view: ServerView, at: number): void {
   if (at > view.aliveAt) view.aliveAt = at;
   endProbe(view, at);
+}
+
+/** What a heartbeat has in common with our record becomes the same objects, so that later comparisons see it at once. */
+export function shareNames(heartbeat: Heartbeat, record: RoleRecord, server: ServerIndex): void {
+  if (recordsEqual(heartbeat.record, record)) heartbeat.record = record;
+  const disk = identityOf(record, server);
+  if (bytesEqual(heartbeat.identity, disk)) heartbeat.identity = disk;
 }
 
 export function heardSay(view: ServerView, heartbeat: Heartbeat, now: number): void {

@@ -37,6 +37,7 @@ export function createNoClients(_config: CoreConfig, ports: ControllerPorts): Fo
     clientClosed: nothing,
     setReported: nothing,
     tick: never,
+    isIdle: () => true,
     inFlight: none,
     serviceUs: none,
     openCount: none,

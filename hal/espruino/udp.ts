@@ -9,54 +9,43 @@ import type { EngineDatagram, EngineDgram, EngineUtilities } from "./engine.js";
 declare const E: EngineUtilities;
 declare const engineRequire: (name: string) => unknown;
 
-class EspruinoDatagram implements DatagramSocket {
-  readonly options: DatagramOptions;
-  private readonly socket: EngineDatagram;
-  private open: boolean;
-
-  constructor(socket: EngineDatagram, options: DatagramOptions) {
-    this.socket = socket;
-    this.options = options;
-    this.open = true;
-  }
-
-  write(bytes: Uint8Array): void {
-    if (this.open) this.socket.send(E.toString(bytes), this.options.port, this.options.host);
-  }
-
-  hear(data: string): void {
-    if (this.open) this.options.onReadable(new Uint8Array(E.toArrayBuffer(data)));
-  }
-
-  close(): void {
-    this.open = false;
-  }
-}
-
 /** @param localPort port the datagrams leave from; 0: any free one, where the network can choose */
 export function datagramFactory(localPort: number): (options: DatagramOptions) => DatagramSocket {
-  const peers: EspruinoDatagram[] = [];
+  /** Who takes what comes from an address. One look-up, since the engine reads every turn of a loop anew. */
+  const handlers: { [from: string]: (data: string) => void } = {};
   let socket: EngineDatagram | undefined = undefined;
 
   function open(): EngineDatagram {
     const opened = (engineRequire("dgram") as EngineDgram).createSocket("udp4");
     opened.bind(localPort);
     opened.on("message", (data, from) => {
-      for (let i = 0; i < peers.length; i++) {
-        const options = peers[i]!.options;
-        if (options.port === from.port && options.host === from.address) {
-          peers[i]!.hear(data);
-          return;
-        }
-      }
+      const handler = handlers[from.address + " " + from.port];
+      if (handler !== undefined) handler(data);
     });
     return opened;
   }
 
   return (options) => {
     if (socket === undefined) socket = open();
-    const peer = new EspruinoDatagram(socket, options);
-    peers.push(peer);
-    return peer;
+    const shared = socket;
+    const port = options.port;
+    const host = options.host;
+    const from = host + " " + port;
+    let isOpen = true;
+    const ordinary = (data: string): void =>
+      options.onReadable(new Uint8Array(E.toArrayBuffer(data)));
+    handlers[from] =
+      options.tap === undefined
+        ? ordinary
+        : options.tap({ socket: shared, host: host, port: port, ordinary: ordinary });
+    return {
+      write: (bytes) => {
+        if (isOpen) shared.send(E.toString(bytes), port, host);
+      },
+      close: () => {
+        isOpen = false;
+        handlers[from] = () => undefined;
+      },
+    };
   };
 }

@@ -11,6 +11,8 @@ import { createController } from "../../firmware/core/controller.js";
 import type { ControllerCore } from "../../firmware/core/core.js";
 import { createForwarder } from "../../firmware/core/forward.js";
 import type { Forwarder } from "../../firmware/core/forward.js";
+import { createFastPoll } from "../../firmware/fast-poll.js";
+import type { FastPoll } from "../../firmware/fast-poll.js";
 import type { ControllerPorts, ForwardEvents, Route } from "../../firmware/core/ports.js";
 import { FrameDecoder } from "../../protocol/frame-decoder.js";
 import {
@@ -105,6 +107,8 @@ export class FakeServer {
   hung = false;
   /** Polls and answers get through. */
   udp = true;
+  /** Its answers take so much longer. */
+  slowMs = 0;
   /** It dials, and its link carries bytes. */
   tcp = true;
   /** Takes a higher record as soon as it hears it. */
@@ -328,8 +332,8 @@ export class FakeServer {
     this.answeredAt = world.now;
     this.answeredDisk = this.identity;
     const answer = encodeHeartbeat(this.heartbeat(poll.counter));
-    world.later(WIRE_MS, () => {
-      if (this.udp) world.core?.onHeartbeat(this.index, answer, world.now);
+    world.later(WIRE_MS + this.slowMs, () => {
+      if (this.udp) world.hear(this.index, answer);
     });
   }
 
@@ -426,6 +430,7 @@ export class StubForwarder {
       clientClosed: () => {},
       setReported: () => {},
       tick: () => Infinity,
+      isIdle: () => true,
       inFlight: () => this.open,
       serviceUs: () => 0,
       openCount: () => this.open,
@@ -456,6 +461,13 @@ export class FakePair {
   damage = "";
   /** The real forward path runs beneath the one that remembers; there are no clients all the same. */
   forwards = false;
+  /** Ordinary rounds of polls are carried out as a board's loop does it (firmware/fast-poll.ts). */
+  fast = false;
+  /** Polls as they went out. */
+  pollLog: string[] = [];
+  /** Rounds that were carried out so, and heartbeats that were taken so. */
+  fastRounds = 0;
+  fastHeartbeats = 0;
   /** Time a write to flash takes; Infinity: it never ends by itself. */
   persistMs = 0.2;
   written: RoleRecord[] = [];
@@ -481,6 +493,11 @@ export class FakePair {
   private nextConnection = 1;
   private wakeAt = Infinity;
   private owners = new Map<number, FakeServer>();
+  private polls: FastPoll | undefined;
+  private fastHandlers: ((text: string) => void)[] = [];
+  private tickWanted = false;
+  /** What comes while the controller's loop does not run. */
+  private blocked: (() => void)[] | undefined;
   /** Counts boots, so that what was under way for an earlier one is forgotten. */
   private boot = 0;
 
@@ -575,8 +592,7 @@ export class FakePair {
       },
       setReading: () => {},
       poll: (server, bytes) => {
-        const copy = bytes.slice();
-        this.later(WIRE_MS, () => this.servers[server].onPoll(copy));
+        this.sendPoll(server, bytes.slice());
       },
       serial: (server, bytes) => {
         const copy = bytes.slice();
@@ -626,9 +642,65 @@ export class FakePair {
       };
     });
     this.pendingWrite = undefined;
+    if (this.fast) this.openFast(this.core);
     this.core.start({ record: this.flash, damage: this.damage }, this.now);
     this.wakeAt = this.now;
     this.tick();
+  }
+
+  private sendPoll(server: ServerIndex, bytes: Uint8Array): void {
+    this.pollLog.push(
+      `${this.now.toFixed(3)} ${this.servers[server].id} ${Buffer.from(bytes).toString("hex")}`,
+    );
+    this.later(WIRE_MS, () => this.servers[server].onPoll(bytes));
+  }
+
+  /** As a board's loop does it: a tick follows whatever reaches the core, and nothing else does. */
+  private openFast(core: ControllerCore): void {
+    const polls = createFastPoll({
+      toText: (bytes) => Buffer.from(bytes).toString("latin1"),
+      toBuffer: (text) => new Uint8Array(Buffer.from(text, "latin1")).buffer,
+      now: () => this.now,
+    });
+    this.polls = polls;
+    polls.serve(core.rounds, (delayMs) => {
+      this.wakeAt = this.now + delayMs;
+    });
+    this.fastHandlers = this.servers.map(({ index }) =>
+      polls.server(index, {
+        socket: {
+          send: (text) => this.sendPoll(index, new Uint8Array(Buffer.from(text, "latin1"))),
+        },
+        host: "",
+        port: 0,
+        ordinary: (text) => {
+          this.fastHeartbeats--;
+          this.core?.onHeartbeat(index, new Uint8Array(Buffer.from(text, "latin1")), this.now);
+        },
+      }),
+    );
+    this.core = new Proxy(core, {
+      get: (target, name: keyof ControllerCore) => {
+        const value = target[name];
+        if (typeof value !== "function" || name === "tick" || name === "status") return value;
+        return (...args: unknown[]) => {
+          const result = (value as (...all: unknown[]) => unknown)(...args);
+          if (name !== "onBytes" || core.wantsTick()) this.tickWanted = true;
+          return result;
+        };
+      },
+    });
+  }
+
+  /** A server's answer to a poll has come. */
+  hear(server: ServerIndex, answer: Uint8Array): void {
+    if (this.core === undefined) return;
+    if (this.blocked !== undefined) {
+      this.blocked.push(() => this.hear(server, answer));
+    } else if (this.polls !== undefined) {
+      this.fastHeartbeats++;
+      this.fastHandlers[server]!(Buffer.from(answer).toString("latin1"));
+    } else this.core.onHeartbeat(server, answer, this.now);
   }
 
   /** Ends the write under way; the record is in flash, and the controller hears of it. */
@@ -645,6 +717,7 @@ export class FakePair {
   crashController(): void {
     this.boot++;
     this.core = undefined;
+    this.polls = undefined;
     this.pendingWrite = undefined;
     this.wakeAt = Infinity;
     const lost = [...this.owners.values()];
@@ -677,7 +750,18 @@ export class FakePair {
 
   private tick(): void {
     if (this.core === undefined) return;
+    this.tickWanted = false;
     this.wakeAt = this.core.tick(this.now);
+    this.polls?.ticked();
+  }
+
+  /** A turn of the loop: the timer has come, or an event was one. */
+  private turn(isTimer: boolean): void {
+    if (this.polls === undefined || this.tickWanted) this.tick();
+    else if (isTimer) {
+      if (this.polls.round()) this.fastRounds++;
+      else this.tick();
+    }
   }
 
   /** Lets time pass. Each event is a turn of the controller's loop. */
@@ -689,11 +773,12 @@ export class FakePair {
       const at = Math.min(next?.at ?? Infinity, this.wakeAt);
       if (at > end) break;
       if (at > this.now) this.now = at;
-      if (next !== undefined && next.at <= this.wakeAt) {
+      const isEvent = next !== undefined && next.at <= this.wakeAt;
+      if (isEvent) {
         this.queue.shift();
         next.run();
       }
-      this.tick();
+      this.turn(!isEvent);
     }
     this.now = end;
   }
@@ -703,6 +788,7 @@ export class FakePair {
     const end = this.now + ms;
     const core = this.core!;
     const waiting: (() => void)[] = [];
+    this.blocked = waiting;
     this.core = new Proxy(core, {
       get: (target, name: keyof ControllerCore) => {
         return (...args: unknown[]) => {
@@ -726,10 +812,11 @@ export class FakePair {
     }
     this.now = end;
     this.core = core;
+    this.blocked = undefined;
     // Timers come first in a turn of the loop, then what lies in the sockets.
-    this.tick();
+    this.turn(true);
     for (const one of waiting) one();
-    this.tick();
+    this.turn(true);
   }
 
   until(what: () => boolean, ms = 5000): number {
