@@ -1,5 +1,15 @@
 /** Lines for people: every frame on the links between controller and servers, as it is sent. */
-import { HEADER_BYTES, readU32 } from "../protocol/frame.js";
+import { FRAME_CONTROL, HEADER_BYTES, readU32 } from "../protocol/frame.js";
+import { isMalformed } from "../protocol/malformed.js";
+import {
+  decodeControl,
+  KIND_PEER_HEARTBEAT,
+  KIND_RECORD,
+  KIND_REPORT,
+  KIND_STATE,
+  kindName,
+} from "../protocol/messages.js";
+import { formatRecord } from "../protocol/record.js";
 import type { End } from "./world/network.js";
 
 const TYPES = [
@@ -60,11 +70,30 @@ export class LinkLog {
     }
     const flags = frame[1]!.toString(16).padStart(2, "0");
     const name = TYPES[type] ?? String(type);
-    this.arrow(from, `${name} #${id} ${wordsOf(frame)}`);
+    const words = type === FRAME_CONTROL ? controlOf(frame) : `${name} #${id} ${wordsOf(frame)}`;
+    if (words !== "") this.arrow(from, words);
     this.line(
       from.machine.name,
       `    ${name} #${id} flags ${flags} to ${from.peer.machine.name}, ${frame.length - HEADER_BYTES} bytes: ${text}`,
     );
+  }
+}
+
+/** What a control message says, in few words; "" for the servers' heartbeats, which would hide all else. */
+function controlOf(frame: Uint8Array): string {
+  const message = decodeControl(frame, HEADER_BYTES, frame.length);
+  if (isMalformed(message)) return `malformed: ${message.malformed}`;
+  switch (message.kind) {
+    case KIND_PEER_HEARTBEAT:
+      return "";
+    case KIND_RECORD:
+      return `record ${formatRecord(message.record)}${message.forced ? ", forced" : ""}`;
+    case KIND_REPORT:
+      return `report: ${formatRecord(message.heartbeat.record)}`;
+    case KIND_STATE:
+      return `I hold ${formatRecord(message.record)}`;
+    default:
+      return kindName(message.kind);
   }
 }
 
