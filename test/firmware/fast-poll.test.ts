@@ -21,6 +21,12 @@ class World {
   constructor(mode: "both" | "solo", withLines: boolean, fast: boolean, forwards: boolean) {
     const pair = withLines ? FakePair.wired(0, mode) : FakePair.serving(0, mode, forwards);
     this.pair = pair;
+    // A verdict has its moment too.
+    pair.notes.push = (...notes) => {
+      for (const note of notes)
+        pair.notes[pair.notes.length] = { ...note, text: `${pair.now} ${note.text}` };
+      return pair.notes.length;
+    };
     // From a boot of its own, so that all of it is the same but for this.
     pair.crashController();
     pair.fast = fast;
