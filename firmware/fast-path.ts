@@ -638,7 +638,11 @@ export function createFastPath(engine: FastEngine): FastPath {
       if (!isRead) writes++;
       who[id & 255] = (timedWord === words[1] ? TIMED : one.slot) + link.base;
       id++;
-      link.socket.write(text);
+      try {
+        link.socket.write(text);
+      } catch (_closed) {
+        // Its end is in the engine's queue, and then what is outstanding is settled.
+      }
       return;
     }
     if (!queue(one, text, isRead)) ordinaryWay(one, text);
@@ -666,7 +670,11 @@ export function createFastPath(engine: FastEngine): FastPath {
       traffic.count.reads++;
       traffic.count.readsTo[to.server]++;
     } else traffic.count.writes++;
-    to.socket.write(text);
+    try {
+      to.socket.write(text);
+    } catch (_closed) {
+      // Its end is in the engine's queue, and then what is outstanding is settled.
+    }
     return true;
   }
 
@@ -798,7 +806,11 @@ export function createFastPath(engine: FastEngine): FastPath {
         from.given -= more;
         from.left(from.left(-1) - more);
       }
-      one!.socket.write(text);
+      try {
+        one!.socket.write(text);
+      } catch (_closed) {
+        // Its end is in the engine's queue, and then what is outstanding is settled.
+      }
       return;
     }
     if (isOutstanding(one, word)) {
@@ -855,7 +867,11 @@ export function createFastPath(engine: FastEngine): FastPath {
         words[1] = (id << 24) | high;
         link = k < 256 ? readLink : (writes++, writeLink);
         who[id++ & 255] = slot + link.base;
-        link.socket.write(text);
+        try {
+          link.socket.write(text);
+        } catch (_closed) {
+          // Its end is in the engine's queue, and then what is outstanding is settled.
+        }
       } else take(one, text);
     };
   }
@@ -917,7 +933,11 @@ export function createFastPath(engine: FastEngine): FastPath {
         budget--;
         words[1] = found.clientId;
         found.words = "";
-        found.socket.write(text);
+        try {
+          found.socket.write(text);
+        } catch (_closed) {
+          // Its end is in the engine's queue, and then what is outstanding is settled.
+        }
       } else answer(one, text);
     };
     return one.handler;

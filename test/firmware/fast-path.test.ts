@@ -66,6 +66,8 @@ class Side {
   closed: string[] = [];
   events: string[] = [];
   reading = new Map<number, boolean>();
+  /** Connections that the engine has closed, and has not told of. */
+  readonly ended = new Set<number>();
   /** The engine's texts and their bytes are one. */
   private views: { text: string; bytes: ArrayBuffer }[] = [];
   private handlers = new Map<number, (text: string) => void>();
@@ -129,6 +131,7 @@ class Side {
         write: (text: string) => {
           const view = this.views.findLast((one) => one.text === text);
           this.write(connection, view === undefined ? text : latin(new Uint8Array(view.bytes)));
+          if (this.ended.has(connection)) throw new Error("This socket is closed");
         },
       },
       ordinary: (text: string) => {
@@ -687,5 +690,20 @@ test("a server that dials again before its old connection is gone is not taken f
   }
   run(pair, { do: "send", client: 0, command: 0, count: 1, odd: 0, at: 536 });
   pair.down(0);
+  pair.books();
+});
+
+test("what is written to a connection that has ended, and is not told of yet, ends nothing else", () => {
+  const pair = begin();
+  const send = (command: number): void =>
+    run(pair, { do: "send", client: 0, command, count: 1, odd: 0, at: 536 });
+  for (let i = 0; i < 6; i++) {
+    send(5);
+    run(pair, { do: "answer", server: 0, at: 0, outcome: 0, length: 9, cut: 536 });
+  }
+  for (const side of pair.sides) side.ended.add(pair.links[0]!);
+  for (let i = 0; i < 3; i++) send(5);
+  pair.down(0);
+  pair.up(0);
   pair.books();
 });
