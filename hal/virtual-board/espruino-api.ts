@@ -519,7 +519,12 @@ export function espruinoApi(
   world["clearTimeout"] = dropTimer;
   world["clearInterval"] = dropTimer;
 
-  (E as Record<string, unknown>)["toString"] = asText;
+  (E as Record<string, unknown>)["toString"] = (data: unknown): string => {
+    const text = asText(data);
+    // A text of its own, though one that was looked at and changed since may have begun with the same bytes.
+    if (views.some((view) => view.text === text)) viewOf(text);
+    return text;
+  };
   E["toArrayBuffer"] = viewOf;
   E["toUint8Array"] = (data: unknown) => new Uint8Array(host.textToBytes(asText(data)));
   E["CRC32"] = (data: unknown) => host.crc32(new Uint8Array(host.textToBytes(asText(data))));

@@ -51,7 +51,8 @@ describe("a world with the bundle as controller", { timeout: 240_000 }, () => {
 
   it("keeps every promise in worlds with a random subset of all faults", () => {
     const faults = new Set<string>();
-    for (let seed = 201; seed <= 210; seed++) {
+    // 88: a client was once given another one's answer, of the same bytes, under a number of its own.
+    for (const seed of [88, 201, 202, 203, 204, 205, 206, 207, 208, 209, 210]) {
       const result = runSeed(seed, { firmware, swarm: true });
       expect(result.violation, `seed ${seed}`).toBeUndefined();
       for (const kind of Object.keys(result.faults)) faults.add(kind);

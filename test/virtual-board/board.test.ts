@@ -25,6 +25,19 @@ describe("Espruino's interface", () => {
     expect(host.did[0]).toBe("listen 80");
   });
 
+  test("a text made of bytes is not taken for an equal one whose bytes were changed", () => {
+    const host = new FakeHost(
+      `require("net").createServer(function(s){s.on("data",function(d){
+        new Uint8Array(E.toArrayBuffer(d))[0]=7;
+        s.write(d);
+        s.write(E.toString(new Uint8Array([1,2,3])));
+      })}).listen(80)`,
+    );
+    host.board.connection(1, 9);
+    host.board.data(9, Uint8Array.from([1, 2, 3]));
+    expect(host.sent).toEqual([Uint8Array.from([7, 2, 3]), Uint8Array.from([1, 2, 3])]);
+  });
+
   test("a socket: drain, an orderly end, an abort by clsNow, close with and without an error, writing afterwards", () => {
     const host = new FakeHost(
       `${say}var all=[];require("net").createServer(function(s){
