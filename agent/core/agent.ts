@@ -606,6 +606,7 @@ class Agent implements AgentCore {
       nowMs,
     );
     this.table.touchAll(nowMs);
+    if (this.log.timeMs > 0) this.clock.observe(this.log.timeMs, nowMs);
     // A read that waited for an entry that was set aside would wait until the log is that long again.
     this.dirty.cutTo(this.log.end);
   }

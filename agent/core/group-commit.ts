@@ -268,6 +268,8 @@ export class GroupCommit {
         ? this.steps.findIndex((step) => step.data === DATA_ALL)
         : this.steps.length;
     this.filling = this.steps.splice(0, until);
+    // A step may replace what the overlay holds: of as many keys and up to the same entry, and yet others.
+    if (this.filling.length > 0) this.stuckUpTo = -1;
     let urgent = false;
     let all = false;
     for (const step of this.filling) {

@@ -193,8 +193,7 @@ export class SyncLog {
     if (this.sealed.length === 0) this.waitingSinceMs = nowMs;
     this.bound(chunkEpoch(chunk), this.end + 1);
     this.end = chunkLast(chunk);
-    const timeMs = chunkTimeMs(chunk);
-    if (timeMs > this.timeMs) this.timeMs = timeMs;
+    this.timeMs = chunkTimeMs(chunk);
     this.hold(chunk);
   }
 
@@ -405,6 +404,7 @@ export class SyncLog {
       from = last + 1;
     }
     this.end = keepTo;
+    this.timeMs = this.stampAt(keepTo);
     this.forgetTail();
     while (
       this.boundaries.length > 0 &&
@@ -415,6 +415,19 @@ export class SyncLog {
     writer.put("meta", META_BOUNDARIES, encodeBoundaries(this.boundaries));
     this.fillingEnd = keepTo;
     this.fillingBase = this.base;
+  }
+
+  /**
+   * What is cut off may have been stamped by a clock that was far ahead. Were that still the newest stamp, the next start
+   * would go on from it, and keys would end long before their time.
+   * @returns the stamp of the chunk that holds an entry; 0 where there has never been one
+   */
+  private stampAt(index: number): number {
+    if (index === 0) return 0;
+    // Of what is no longer in the table the stamp is not known; the next chunk that comes will tell.
+    if (index === this.base) return this.timeMs;
+    const held = this.store.range("log", new Uint8Array(KEY_BYTES), indexKey(index + 1), 1, true);
+    return Math.min(this.timeMs, chunkTimeMs(held[0]!.value));
   }
 
   /** Begins an empty log above `base`, as a range copy leaves it; inside a commit. */
