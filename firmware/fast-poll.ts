@@ -9,7 +9,7 @@
  * functions costs millions of instructions, and so do the ticks between. Here an answer is compared as a text, by the
  * engine's own natives, with what the core took in full the last time: kind, the latest poll's counter, nonces, id, record, disk and flags
  * before its measurements, and all that comes after them. What it measures no rule reads while no write has waited for
- * long; it lies in the text until somebody asks.
+ * long; it lies in the text until somebody asks, or until the fourth poll from the last: reads go by the load it tells.
  *
  * Nothing is decided here. Rounds begin after a tick, when the core says that no rule waits for anything
  * (core/rounds.ts), and end as soon as the core is to read or change anything of a server: it asks first, and is told what
@@ -24,6 +24,7 @@ import { GAUGES_BYTES, SAYS_AT, STALLS_AT, gaugesAt } from "../protocol/messages
 import type { Heartbeat } from "../protocol/messages.js";
 import type { ServerIndex } from "../protocol/record.js";
 import { POLL } from "./core/deadlines.js";
+import { WITH_CLIENTS } from "./core/features.js";
 import { POLLS_KEPT } from "./core/information.js";
 import { isOut, quietStallMs, roundsPassed } from "./core/rounds.js";
 import type { Rounds } from "./core/rounds.js";
@@ -48,6 +49,8 @@ const NO_STALLS = "\0\0\0\0\0\0\0\0";
 /** A timer's time is rounded down, to a microsecond or so. @unit ms */
 const EARLY_MS = 0.05;
 
+/** Rounds from one time to the next that the target of reads is told the servers' load. */
+const MEASURE_EVERY = 4;
 /** Rounds from one look at the servers' links to the next. */
 const LOOK_EVERY = 16;
 
@@ -266,6 +269,10 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       time = pollAt - now();
       wakeIn(time > 0 ? time : 0);
       // Behind the polls, which go first.
+      if (WITH_CLIENTS && left % MEASURE_EVERY === 0) {
+        asked[0].tell(MEASURED);
+        asked[1].tell(MEASURED);
+      }
       if (left % LOOK_EVERY === 0) rounds.look(sentAt);
       // A link that was dropped there has ended the rounds.
       return left >= 0;

@@ -393,6 +393,8 @@ export class FakeServer {
 export class StubForwarder {
   routes: Route[] = [];
   links = [false, false];
+  /** The load it was told of each server. */
+  reported: [number, number] = [-1, -1];
   open = 0;
   session = "";
   /** What was called, in order. */
@@ -428,7 +430,9 @@ export class StubForwarder {
       clientBytes: () => {},
       clientDrained: () => {},
       clientClosed: () => {},
-      setReported: () => {},
+      setReported: (server, loadPermille) => {
+        this.reported[server] = loadPermille;
+      },
       tick: () => Infinity,
       isIdle: () => true,
       inFlight: () => this.open,

@@ -235,6 +235,17 @@ describe("ordinary rounds", () => {
     expect(pair.fastHeartbeats).toBeGreaterThan(2 * sent - 10);
   });
 
+  test("the target of reads hears of a changed load though nobody asks (P1, P3)", () => {
+    const { pair } = new World("both", false, true, false);
+    pair.run(1000);
+    const before = pair.fastRounds;
+    pair.a.says = { loadPermille: 870 };
+    pair.b.says = { loadPermille: 20 };
+    pair.run(6 * pair.config.timings.pollMs);
+    expect(pair.forward.reported).toEqual([870, 20]);
+    expect(pair.fastRounds).toBeGreaterThan(before + 4);
+  });
+
   test("a server that falls silent is failed over from at the same moment", () => {
     for (const fast of [false, true]) {
       const world = new World("both", false, fast, false);
