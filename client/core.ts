@@ -24,6 +24,7 @@ import {
   FRAME_COMMAND,
   FRAME_CONTROL,
   FRAME_CREDIT,
+  FRAME_EPOCH,
   FRAME_REPLY,
   HEADER_BYTES,
   ID_MAX,
@@ -405,6 +406,7 @@ export class ClientCore<Token> {
     if (type === FRAME_CONTROL) this.onControl(bytes, start, end);
     else if (this.state !== STATE_OPEN) this.drop("a frame before the handshake");
     else if (type === FRAME_REPLY) this.onReply(flags, id, bytes, start, end);
+    else if (type !== FRAME_EPOCH && type !== FRAME_CREDIT) this.drop("a frame of type " + type);
     // Epochs and credit concern those who forward.
   }
 

@@ -12,6 +12,8 @@
 import {
   FRAME_COMMAND,
   FRAME_COPY,
+  FRAME_PACK,
+  FRAME_PACK_REPLY,
   HEADER_BYTES,
   PAYLOAD_BYTES_MAX,
   WIRE_VERSION,
@@ -34,6 +36,10 @@ export type OnFrame = (
 
 /** What a decoder may be given before the handshake is done: no word of it is longer. @unit bytes */
 export const HANDSHAKE_PAYLOAD_BYTES_MAX = 512;
+
+/** Bit t is set when type t may come in a stream: COMMAND to COPY, PACK and PACK_REPLY; the others are a serial line's. */
+const STREAM_TYPES =
+  ((2 << FRAME_COPY) - (1 << FRAME_COMMAND)) | (1 << FRAME_PACK) | (1 << FRAME_PACK_REPLY);
 
 const EMPTY = new Uint8Array(0);
 
@@ -135,8 +141,7 @@ export class FrameDecoder {
       const type = first & 15;
       const version = first >>> 4;
       if (
-        type < FRAME_COMMAND ||
-        type > FRAME_COPY ||
+        ((STREAM_TYPES >>> type) & 1) === 0 ||
         length > this.payloadMax ||
         version > WIRE_VERSION ||
         version < WIRE_VERSION_MIN
@@ -158,7 +163,7 @@ export class FrameDecoder {
   private refuse(version: number, type: number, length: number): void {
     if (version < WIRE_VERSION_MIN || version > WIRE_VERSION) {
       this.fault = "frame of wire version " + version;
-    } else if (length > this.payloadMax && type >= FRAME_COMMAND && type <= FRAME_COPY) {
+    } else if (length > this.payloadMax && ((STREAM_TYPES >>> type) & 1) !== 0) {
       this.fault = "frame of " + length + " bytes, agreed are " + this.payloadMax;
     } else {
       this.fault = "frame of unknown type " + type;
@@ -183,8 +188,7 @@ export class FrameDecoder {
     const first = this.held[this.heldStart]!;
     const length = (this.held[this.heldStart + 2]! << 8) | this.held[this.heldStart + 3]!;
     // A bad header is met by decode below; nothing more is copied for it.
-    const sound =
-      length <= this.payloadMax && (first & 15) >= FRAME_COMMAND && (first & 15) <= FRAME_COPY;
+    const sound = length <= this.payloadMax && ((STREAM_TYPES >>> (first & 15)) & 1) !== 0;
     if (sound) {
       const wanted = HEADER_BYTES + length - have;
       const taken = end - at < wanted ? end - at : wanted;

@@ -35,6 +35,11 @@ export const FRAME_DATAGRAM = 10;
 /** Serial lines only: the payload is a seal of SEAL_BYTES, then one control message (see serial-seal.ts). */
 export const FRAME_SEALED = 11;
 
+/** Commands of one client connection as they came, from a controller to a server (see agent/core/packs.ts). */
+export const FRAME_PACK = 12;
+/** Answers to commands of packs, of one client connection, from a server to the controller. */
+export const FRAME_PACK_REPLY = 13;
+
 /** COMMAND flags. */
 export const CLASS_QUERY = 0;
 export const CLASS_MODIFY = 1;
@@ -49,6 +54,9 @@ export const FLAG_SESSION = 0x10;
 /** The payload is the commands of one MULTI, one after the other. */
 export const FLAG_TXN = 0x20;
 
+/** PACK flags: beside FLAG_CLASS_MASK only this: the commands are bare RESP arrays, not frames. */
+export const FLAG_PLAIN = 0x40;
+
 /** REPLY outcomes (flags bits 0-1). */
 export const OUTCOME_MASK = 0x03;
 export const OUTCOME_ANSWER = 0;
@@ -57,6 +65,13 @@ export const OUTCOME_UNKNOWN = 2;
 
 /** What FLAG_SESSION puts before the command. @unit bytes */
 export const SESSION_PREFIX_BYTES = 16;
+
+/** The client connection's number that begins the payload of PACK and PACK_REPLY. @unit bytes */
+export const CHANNEL_BYTES = 4;
+/** Most commands of one PACK. */
+export const PACK_COMMANDS_MAX = 32;
+/** Most answers of one PACK_REPLY: its flags count them. */
+export const PACK_ANSWERS_MAX = 255;
 
 /** Greatest id of a frame. */
 export const ID_MAX = 0xffffffff;

@@ -18,6 +18,7 @@ import {
   FRAME_CONTROL,
   FRAME_CREDIT,
   FRAME_EPOCH,
+  FRAME_PACK,
   HEADER_BYTES,
   OUTCOME_ANSWER,
   OUTCOME_REFUSED,
@@ -68,6 +69,7 @@ import type { RespLimits } from "../../protocol/resp.js";
 import type { AgentConfig } from "./config.js";
 import type { CommandView, Executor } from "./execution.js";
 import type { Jobs } from "./jobs.js";
+import { Packs } from "./packs.js";
 import type { AgentPorts } from "./ports.js";
 import { ReleaseQueue } from "./release.js";
 import type { OpenReply } from "./release.js";
@@ -163,6 +165,8 @@ export class ControllerLink {
   private postponedBytes = 0;
   /** The held reply of the postponed read that is being run. */
   private resuming: OpenReply | undefined = undefined;
+  /** Commands that come as a client sent them, and the answers to those. */
+  private readonly packs: Packs;
 
   constructor(
     private readonly config: AgentConfig,
@@ -174,8 +178,11 @@ export class ControllerLink {
     private readonly events: ControllerEvents,
   ) {
     this.pauseMs = config.limits.redialMinMs;
-    this.release = new ReleaseQueue(config.limits, (bytes, start, end) => {
+    this.packs = new Packs((bytes, start, end) => {
       if (this.phase === "up") this.ports.send(this.connection, bytes, start, end);
+    });
+    this.release = new ReleaseQueue(config.limits, (bytes, start, end) => {
+      this.packs.send(bytes, start, end);
     });
     this.parser = this.makeParser();
   }
@@ -270,6 +277,8 @@ export class ControllerLink {
     this.sessionText = sessionKey(challenge.sessionId, 0);
     this.release.clear();
     this.forgetPostponed();
+    this.packs.clear();
+    this.packs.payloadMax = payloadMax;
     this.release.payloadMax = payloadMax;
     this.release.replyWindow =
       challenge.windowBytes > 0 ? challenge.windowBytes : this.config.limits.replyWindowBytes;
@@ -318,6 +327,9 @@ export class ControllerLink {
           this.onCommand(flags, id, bytes, start, end);
         }
         break;
+      case FRAME_PACK:
+        this.onPack(flags, id, bytes, start, end);
+        break;
       case FRAME_EPOCH:
         this.streamEpoch = id;
         break;
@@ -327,6 +339,7 @@ export class ControllerLink {
         break;
       case FRAME_ABORT:
         this.forgetFragments(id);
+        this.packs.forget(id);
         this.release.abort(id);
         break;
       case FRAME_CONTROL:
@@ -435,6 +448,7 @@ export class ControllerLink {
   dropReplies(): void {
     this.release.drop();
     this.forgetPostponed();
+    this.packs.forgetAll();
   }
 
   /** The record holds. Pending replies of a server that still leads are answered in the new epoch. */
@@ -446,9 +460,12 @@ export class ControllerLink {
 
   resume(nowMs: number): void {
     this.paused = false;
-    if (this.decoder === undefined) return;
+    const { decoder } = this;
+    if (decoder === undefined) return;
     this.nowMs = nowMs;
-    const fault = this.decoder.resume();
+    // The rest of a pack came before all that the decoder holds; the link may be dropped for what it was.
+    if (!this.runPack() || this.decoder !== decoder) return;
+    const fault = decoder.resume();
     if (fault !== "") this.drop(fault, nowMs);
   }
 
@@ -490,6 +507,26 @@ export class ControllerLink {
     if (held === undefined) return;
     this.fragmentBytes -= held.bytes;
     this.fragments.delete(id);
+  }
+
+  private onPack(flags: number, id: number, bytes: Uint8Array, start: number, end: number): void {
+    const wrong = this.packs.take(flags, id, bytes, start, end);
+    if (wrong !== "") this.fault(wrong);
+    else this.runPack();
+  }
+
+  /** Runs the pack's commands. @returns false when a rest waits for the next turn; a link that is lost leaves none */
+  private runPack(): boolean {
+    const { packs, release } = this;
+    while (packs.next()) {
+      this.onCommand(packs.flags, packs.id, packs.bytes, packs.start, packs.end);
+      packs.ran(release.gatheredId === packs.id);
+      if (this.paused) {
+        packs.keep();
+        return false;
+      }
+    }
+    return true;
   }
 
   private onCommand(
@@ -806,6 +843,7 @@ export class ControllerLink {
     this.phase = "down";
     this.release.clear();
     this.forgetPostponed();
+    this.packs.clear();
     this.fragments.clear();
     this.fragmentBytes = 0;
     this.parser = this.makeParser();

@@ -69,9 +69,12 @@ export class ReleaseQueue {
   payloadMax = 0;
   /** Reply bytes a command grants. */
   replyWindow: number;
+  /** Id of the last reply that was ready on the spot and waits for nothing but the end of the turn; -1: none yet. */
+  gatheredId = -1;
   private seq = 0;
 
   private readonly out: ByteSink = makeSink(BEGIN_BYTES);
+  /** Always given a range of whole frames. */
   private readonly send: (bytes: Uint8Array, start: number, end: number) => void;
 
   /** Ready frames of the queue, first to last; `gone` bytes before buffer[0] were released or moved away. */
@@ -125,6 +128,7 @@ export class ReleaseQueue {
       return;
     }
     if (need <= this.watermark && (!ordered || this.count === 0)) {
+      this.gatheredId = id;
       this.writeFrames(this.out, id, flags, bytes, start, end);
       if (this.out.length >= OUT_BYTES) this.flush();
       return;
@@ -213,6 +217,7 @@ export class ReleaseQueue {
     this.out.length = 0;
     this.seq = 0;
     this.watermark = 0;
+    this.gatheredId = -1;
   }
 
   private needAfterQueue(need: number): number {

@@ -1,6 +1,6 @@
 /** Opening links: proofs, refusals, backoff, silence; and bounds of what a link may hold. */
 import { describe, expect, test } from "vitest";
-import { FRAME_COMMAND, FRAME_CONTROL, frameOf } from "../../protocol/frame.js";
+import { FRAME_COMMAND, FRAME_CONTROL, FRAME_PACK, frameOf } from "../../protocol/frame.js";
 import {
   KIND_CHALLENGE,
   KIND_HELLO,
@@ -93,6 +93,17 @@ describe("the peer port", () => {
     world.pass(1100);
     expect(silent.open()).toBe(false);
     expect(world.a.heartbeat().sessionOpen).toBe(true);
+  });
+
+  test("a frame of the controller's link from the peer itself drops the link", () => {
+    const world = new World();
+    world.begin();
+    for (const pipe of world["peerPipes"])
+      pipe.send(0, frameOf(FRAME_PACK, 0, 1, new Uint8Array(9)));
+    world.settle();
+    const dropped = [world.a, world.b].map((server) => server.noted("peer-link-dropped")?.details);
+    expect(dropped).toContainEqual({ reason: "frame of type 12" });
+    world.until(() => world.a.heartbeat().sessionOpen, 3000);
   });
 
   test("many strangers at once do not keep the peer out", () => {

@@ -23,6 +23,7 @@ import {
   FRAME_CONTROL,
   FRAME_CREDIT,
   FRAME_EPOCH,
+  FRAME_PACK_REPLY,
   FRAME_REPLY,
   HEADER_BYTES,
   OUTCOME_MASK,
@@ -111,6 +112,14 @@ export interface Reply {
   epoch: number;
 }
 
+/** A PACK_REPLY as it came. */
+export interface PackReply {
+  count: number;
+  id: number;
+  payload: Uint8Array;
+  epoch: number;
+}
+
 /** The controller's end of a server's link. */
 export class ServerLink {
   up = false;
@@ -121,6 +130,7 @@ export class ServerLink {
   sentEpoch = 0;
   replies = new Map<number, Reply>();
   order: number[] = [];
+  packs: PackReply[] = [];
   parts = new Map<number, Uint8Array[]>();
   asks: Ask[] = [];
   decoder: FrameDecoder;
@@ -166,6 +176,9 @@ export class ServerLink {
         text: parts.map(text).join(""),
         epoch: this.epoch,
       });
+    } else if (type === FRAME_PACK_REPLY) {
+      this.order.push(id);
+      this.packs.push({ count: flags, id, payload: bytes.slice(start, end), epoch: this.epoch });
     } else if (type === FRAME_CONTROL) {
       const message = decodeControl(bytes, start, end);
       if (isMalformed(message)) throw new Error(message.malformed);

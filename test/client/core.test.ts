@@ -485,6 +485,10 @@ test("what a controller may not say costs it the connection, not the client", ()
     ["not one whole reply", (c, id) => c.reply(id, 0, "+OK\r\n+OK\r\n")],
     ["not one whole reply", (c, id) => c.reply(id, 0, "$5\r\nab")],
     ["reply with outcome 3", (c, id) => c.reply(id, 3, "+OK\r\n")],
+    [
+      "a frame of type 13",
+      (c) => c["send"](frame.frameOf(frame.FRAME_PACK_REPLY, 1, 1, new Uint8Array(8))),
+    ],
     ["frame of wire version 0", (c) => c["send"](new Uint8Array(8))],
     ["the controller said goodbye: bye", (c) => c.control({ kind: m.KIND_GOODBYE, text: "bye" })],
   ];

@@ -1,6 +1,6 @@
 /** The servers' links: handshake, refusals, one live link a server, bounds. */
 import { describe, expect, test } from "vitest";
-import { FRAME_APPEND, FRAME_COMMAND } from "../../protocol/frame.js";
+import { FRAME_APPEND, FRAME_COMMAND, FRAME_PACK } from "../../protocol/frame.js";
 import {
   KIND_CHALLENGE,
   REFUSE_DUPLICATE,
@@ -60,7 +60,7 @@ describe("a server that does not belong here is refused, with the reason", () =>
   });
 
   test("frames out of turn", () => {
-    for (const type of [FRAME_COMMAND, FRAME_APPEND]) {
+    for (const type of [FRAME_COMMAND, FRAME_APPEND, FRAME_PACK]) {
       const pair = FakePair.serving();
       pair.b.sendFrame(type, 0, 1, filled(3, 1));
       pair.run(5);

@@ -9,6 +9,8 @@ import {
   FRAME_COMMAND,
   FRAME_CONTROL,
   FRAME_CREDIT,
+  FRAME_PACK,
+  FRAME_PACK_REPLY,
   FRAME_REPLY,
   OUTCOME_ANSWER,
   OUTCOME_MASK,
@@ -232,6 +234,8 @@ describe("native commands", () => {
 
   test.each([
     ["a command without an id", FRAME_COMMAND, CLASS_WRITE, 0, resp("PING")],
+    ["a server's frame", FRAME_PACK_REPLY, 1, 1, new Uint8Array(8)],
+    ["a controller's frame", FRAME_PACK, CLASS_QUERY, 1, new Uint8Array(8)],
     ["a class that is none", FRAME_COMMAND, 3, 1, resp("PING")],
     ["a session prefix cut short", FRAME_COMMAND, CLASS_WRITE | FLAG_SESSION, 1, resp("X")],
     ["a reply", FRAME_REPLY, 0, 1, resp("PING")],

@@ -5,7 +5,10 @@ import {
   FRAME_APPEND,
   FRAME_COMMAND,
   FRAME_CONFIRM,
+  FRAME_COPY,
   FRAME_EPOCH,
+  FRAME_PACK,
+  FRAME_PACK_REPLY,
   HEADER_BYTES,
   ID_MAX,
   PAYLOAD_BYTES_MAX,
@@ -33,7 +36,7 @@ interface Frame {
 
 const frames = fc.array(
   fc.record({
-    type: fc.integer({ min: FRAME_COMMAND, max: FRAME_CONFIRM }),
+    type: fc.constantFrom(FRAME_COMMAND, FRAME_COPY, FRAME_PACK, FRAME_PACK_REPLY, FRAME_CONFIRM),
     flags: fc.nat(255),
     id: fc.nat(ID_MAX),
     payload: fc.uint8Array({ maxLength: 40 }),
@@ -182,6 +185,9 @@ test("a malformed header is refused with its reason, and the decoder stays dead"
     [/wire version 0/, 0, 0x01],
     [/wire version 2/, 0, ((WIRE_VERSION + 1) << 4) | 1],
     [/unknown type 0/, 0, 0x10],
+    [/unknown type 10/, 0, 0x1a],
+    [/unknown type 11/, 0, 0x1b],
+    [/unknown type 14/, 0, 0x1e],
     [/unknown type 15/, 0, 0x1f],
     [/257 bytes, agreed are 100/, 2, 1],
   ];
