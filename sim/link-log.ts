@@ -23,6 +23,10 @@ const TYPES = [
   "APPEND",
   "CONFIRM",
   "COPY",
+  "DATAGRAM",
+  "SEALED",
+  "PACK",
+  "PACK_REPLY",
 ];
 const SHOWN_BYTES = 90;
 
