@@ -463,8 +463,8 @@ export class ControllerLink {
     const { decoder } = this;
     if (decoder === undefined) return;
     this.nowMs = nowMs;
-    // The rest of a pack came before all that the decoder holds; the link may be dropped for what it was.
-    if (!this.runPack() || this.decoder !== decoder) return;
+    // The rest of a pack came before all that the decoder holds, which is nothing when the link is dropped meanwhile.
+    if (!this.runPack()) return;
     const fault = decoder.resume();
     if (fault !== "") this.drop(fault, nowMs);
   }
