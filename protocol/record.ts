@@ -143,6 +143,24 @@ export function isBlankIdentity(identity: Uint8Array): boolean {
   return true;
 }
 
+/**
+ * Two records that do not follow from one another, whatever their epochs: one of them was forced without the other server (it
+ * names no disk there), and the other record does not name the disk that was forced. Nobody who made the one can have known
+ * what was acknowledged under the other.
+ */
+export function areApart(one: RoleRecord, other: RoleRecord): boolean {
+  return forcedWithout(one, other) || forcedWithout(other, one);
+}
+
+function forcedWithout(forced: RoleRecord, other: RoleRecord): boolean {
+  const server = forced.primary;
+  return (
+    forced.mode === MODE_SOLO &&
+    isBlankIdentity(identityOf(forced, server === 0 ? 1 : 0)) &&
+    !bytesEqual(identityOf(other, server), primaryIdentity(forced))
+  );
+}
+
 const HEX_DIGITS = "0123456789abcdef";
 
 /** Lower-case hex, for people: identities, nonces, pair and session ids. */

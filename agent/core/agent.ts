@@ -96,6 +96,8 @@ class Agent implements AgentCore {
   private readonly bootNonce: Uint8Array;
   private nextRecord: RecordMessage | undefined;
   private forcedRecord = 0;
+  /** The newest record heard of that is apart from this server's own (force). */
+  private apartEpoch = 0;
   private started = false;
   private dead = false;
   private nowMs = 0;
@@ -410,7 +412,27 @@ class Agent implements AgentCore {
       if (from === "peer") this.peer.fault("a foreign pair");
     } else if (verdict === "adopt") {
       this.adopt(record, nowMs);
+    } else if (verdict === "apart") {
+      this.onApart(record, from, nowMs);
     }
+  }
+
+  /**
+   * Two that were forced, each without the other (force). Which order was the later one no epoch tells; the controller whose
+   * flash holds it does, by sending its record as a forced one. Until then this server keeps its own.
+   */
+  private onApart(record: RoleRecord, from: "controller" | "peer", nowMs: number): void {
+    if (from === "controller" && this.forcedRecord === record.epoch) {
+      if (record.epoch > this.roles.epoch()) this.adopt(record, nowMs);
+      return;
+    }
+    this.session.problem = "this server and the other were each forced without the other";
+    if (record.epoch === this.apartEpoch) return;
+    this.apartEpoch = record.epoch;
+    this.ports.note("error", "forced-apart", { from, epoch: record.epoch });
+    // It may be the one that no longer counts. The controller tells the one that does on a new connection.
+    this.roles.passedEpoch = 0;
+    if (from === "peer") this.controller.renew("the two servers were forced apart", nowMs);
   }
 
   /** Rule 3: one durable step; everything that comes in meanwhile waits. */

@@ -812,6 +812,11 @@ export class ControllerLink {
     this.ports.send(this.connection, frame, 0, frame.length);
   }
 
+  /** Has the controller tell everything anew. */
+  renew(reason: string, nowMs: number): void {
+    if (this.phase === "up") this.drop(reason, nowMs);
+  }
+
   /** Rule 17's request. */
   ask(mode: number, epoch: number, identity: Uint8Array, index: number): void {
     if (this.phase !== "up") return;

@@ -13,6 +13,7 @@ import {
   IDENTITY_BYTES,
   MODE_BOTH,
   RECORD_BYTES,
+  areApart,
   bytesEqual,
   decodeRecord,
   encodeRecord,
@@ -100,7 +101,7 @@ export const DUTIES: Readonly<Record<RoleState, Duties>> = {
 };
 
 /** What to do with a record that was heard. */
-export type Verdict = "same" | "adopt" | "lower" | "conflict" | "foreign";
+export type Verdict = "same" | "adopt" | "lower" | "conflict" | "foreign" | "apart";
 
 export interface Asked {
   /** The disk whose confirms reached `index`. */
@@ -233,11 +234,13 @@ export class Roles {
     return !this.joint() && this.state() === "solo" && this.passedEpoch === this.epoch();
   }
 
-  /** Rule 3, and what rule 19 asks of servers. Changes nothing. */
+  /** Rule 3, what rule 19 asks of servers, and force. Changes nothing. */
   judge(heard: RoleRecord): Verdict {
     const { record } = this;
     if (record === undefined) return "adopt";
     if (!bytesEqual(record.pairId, heard.pairId)) return "foreign";
+    // Epochs say nothing of which of the two was forced last.
+    if (record.primary === this.me && areApart(record, heard)) return "apart";
     if (heard.epoch > record.epoch) return "adopt";
     if (heard.epoch < record.epoch) return "lower";
     return recordsEqual(record, heard) ? "same" : "conflict";

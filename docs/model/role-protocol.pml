@@ -8,7 +8,7 @@
  * number of times, or never. "event NAME" in a comment names the event of firmware/core/role-table.ts that
  * the step carries out.
  *
- * Events left out: drain, drainEnded, forced, primaryBack, primaryGone, reportLost, rerouted, saidOtherwise.
+ * Events left out: drain, drainEnded, forced, overruled, primaryBack, primaryGone, reportLost, rerouted, saidOtherwise.
  * While C does nothing it may be draining, or wait for somebody; to reroute is to switch over; reports that
  * come, go and change are any reports; and what an operator gives up by force no checker here can know.
  *

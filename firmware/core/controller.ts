@@ -34,6 +34,7 @@ import type { Verdict } from "./election.js";
 import { WITH_FAST_POLL, WITH_LIMITS_CHECK, WITH_STATUS_JSON } from "./features.js";
 import { guardCore } from "./guard.js";
 import {
+  overrule,
   primaryFailed,
   primaryFailedText,
   switchedOver,
@@ -78,7 +79,15 @@ import { isBraking, loadPermille, reportedServiceUs } from "./load.js";
 import { createNonceSource, sessionOf } from "./nonce.js";
 import { mayCarryOut, orderForce, orderNewPair, whyChanged } from "./operator.js";
 import type { Confirmed, Order } from "./operator.js";
-import { hasOtherDisk, idOf, mayBeNamed, otherOf, recordText, whyNotCompacted } from "./pair.js";
+import {
+  aboveHeard,
+  hasOtherDisk,
+  idOf,
+  mayBeNamed,
+  otherOf,
+  recordText,
+  whyNotCompacted,
+} from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
@@ -112,6 +121,7 @@ import type { Heartbeat } from "../../protocol/messages.js";
 import {
   MODE_BOTH,
   MODE_SOLO,
+  areApart,
   bytesEqual,
   decodeRecord,
   encodeRecord,
@@ -383,7 +393,7 @@ export function createController(
     judgeLineNow(view, now);
     judgeEvent(view, now);
     if (counts === HEARD_ALIVE || foreignText(heard) !== "") return;
-    checkRecord(heard, view.id, now);
+    checkRecord(heard, view, now);
     dirty = true;
   }
 
@@ -404,12 +414,14 @@ export function createController(
   }
 
   /** Rule 19: an epoch above our own, or our own with other content, means that our flash is not the pair's. */
-  function checkRecord(heard: Heartbeat, id: string, now: number): void {
+  function checkRecord(heard: Heartbeat, view: ServerView, now: number): void {
     const record = heard.record;
     if (record === undefined) return;
     if (record.epoch > pair.epochHeard) pair.epochHeard = record.epoch;
     const own = pair.record;
+    const id = view.id;
     if (own === undefined || record.epoch < own.epoch) return;
+    if (view.index !== own.primary && areApart(own, record)) return;
     if (record.epoch > own.epoch) {
       alarm(id + " has epoch " + record.epoch + ", above this controller's " + own.epoch, now);
     } else if (!recordsEqual(record, own)) {
@@ -435,7 +447,7 @@ export function createController(
     frameMax[server] = linkFrameMax;
     windowBytes[server] = linkWindowBytes;
     note(LEVEL_INFO, "connected", view.id + (report.blank ? " (blank)" : ""), now);
-    checkRecord(report, view.id, now);
+    checkRecord(report, view, now);
     // An alarm has just dropped every link, this one too.
     if (!view.linked) return "";
     tellServer(server, now);
@@ -532,23 +544,23 @@ export function createController(
   function propose(proposal: Proposal, now: number): void {
     assert(pair.writing === undefined, "one record is written at a time");
     assert(proposal.record.epoch > epochOf(pair.record), "a new record has a new epoch");
-    assert(proposal.record.epoch > pair.epochHeard, "a new record is above all that was heard");
+    const record = aboveHeard(pair, proposal.record);
     const old = pair.record;
     writingEvent = proposal.event;
     writingBecause = proposal.because;
-    pair.writing = proposal.record;
+    pair.writing = record;
     deadlines.clear(DRAIN);
     deadlines.clear(POWER_ON);
     deadlines.clear(SETTLE);
     move(proposal.event, proposal.because, now);
     // These two go against what the old primary may still acknowledge: nothing of its may pass from here on.
     if ((proposal.event === "takenBack" || proposal.event === "forced") && old !== undefined) {
-      if (old.primary !== proposal.record.primary) {
+      if (old.primary !== record.primary) {
         links.drop(old.primary, 0, "its record is taken back", true, now);
       }
     }
     applyRoute(now);
-    ports.persist(encodeRecord(proposal.record));
+    ports.persist(encodeRecord(record));
   }
 
   function persisted(now: number): void {
@@ -558,7 +570,7 @@ export function createController(
     const old = pair.record;
     pair.writing = undefined;
     pair.flashFull = false;
-    pair.epochHeard = record!.epoch;
+    if (record!.epoch > pair.epochHeard) pair.epochHeard = record!.epoch;
     if (alarmPending !== "") {
       move("persistedStopped", "this controller has stopped and acts as wiped", now);
       stop(alarmPending, now);
@@ -571,7 +583,10 @@ export function createController(
       (writingEvent === "takenBack" ||
         writingEvent === "newPair" ||
         (old !== undefined && old.mode === MODE_BOTH && writingEvent !== "forced"));
-    pair.forced = writingEvent === "forced" || (pair.forced && record!.mode === MODE_SOLO);
+    pair.forced =
+      writingEvent === "forced" ||
+      writingEvent === "overruled" ||
+      (pair.forced && record!.mode === MODE_SOLO);
     pair.alarm = "";
     pair.waits = "";
     pair.snapshots = [];
@@ -832,9 +847,10 @@ export function createController(
       return;
     }
     if (failed) return;
-    const asked = whenAsked(pair, record, now);
-    if (asked !== undefined) {
-      propose(asked, now);
+    let next = overrule(pair, record, now);
+    if (next === undefined) next = whenAsked(pair, record, now);
+    if (next !== undefined) {
+      propose(next, now);
       return;
     }
     if (pair.fresh) stepFresh(now);
@@ -930,7 +946,7 @@ export function createController(
       links.drop(server, REFUSE_MALFORMED, "another disk on the same connection", false, now);
       return;
     }
-    checkRecord(heard, view.id, now);
+    checkRecord(heard, view, now);
     if (counts === HEARD_ALL) {
       setReported(view);
       dirty = true;

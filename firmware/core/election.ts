@@ -21,7 +21,14 @@ import {
 } from "./pair.js";
 import type { ServerView } from "./information.js";
 import type { Pair, Proposal } from "./pair.js";
-import { MODE_BOTH, MODE_SOLO, bytesEqual, epochOf, recordsEqual } from "../../protocol/record.js";
+import {
+  MODE_BOTH,
+  MODE_SOLO,
+  areApart,
+  bytesEqual,
+  epochOf,
+  recordsEqual,
+} from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** What a power-on rule has decided: a record, to keep the one there is, or to wait. */
@@ -160,6 +167,9 @@ export function whenFlashBlank(pair: Pair, pairId: Uint8Array, now: number): Ver
   if (a.record !== undefined && b.record !== undefined) {
     if (!bytesEqual(a.record.pairId, b.record.pairId)) {
       return waits("the two servers belong to different pairs", Infinity);
+    }
+    if (areApart(a.record, b.record)) {
+      return waits("each was forced without the other: only force can say whose data counts", Infinity);
     }
     if (a.record.epoch === b.record.epoch && !recordsEqual(a.record, b.record)) {
       return waits("the two servers hold different records of the same epoch", Infinity);

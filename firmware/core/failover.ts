@@ -12,13 +12,22 @@
  */
 import { confirmStalled, diskHangs, faultText, networkOnly, silentSince } from "./fault-monitor.js";
 import type { ServerView } from "./information.js";
-import { hasOtherDisk, idOf, isGone, mayBeNamed, nextRecord, otherOf } from "./pair.js";
+import {
+  hasOtherDisk,
+  idOf,
+  isForcedApart,
+  isGone,
+  mayBeNamed,
+  nextRecord,
+  otherOf,
+} from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import { outOfSync } from "./sync-state.js";
 import {
   MODE_BOTH,
   MODE_SOLO,
   bytesEqual,
+  epochOf,
   identityOf,
   recordsEqual,
 } from "../../protocol/record.js";
@@ -111,6 +120,28 @@ export function whenBoth(pair: Pair, record: RoleRecord, now: number): Proposal 
       "; " +
       id +
       " goes on alone",
+  };
+}
+
+/**
+ * force: the other server comes back with a record that was forced without this one, or this one without it. The flash holds the
+ * order that was given last, so the record is written again, above all that was heard: what the other holds beyond it was
+ * given up by that order. Only while the primary itself says that this very record is the one it acts under: an old board has
+ * no such witness.
+ */
+export function overrule(pair: Pair, record: RoleRecord, now: number): Proposal | undefined {
+  const other = pair.servers[otherOf(record.primary)];
+  const said = pair.servers[record.primary].said;
+  if (said === undefined || !recordsEqual(said.record, record)) return undefined;
+  if (!isForcedApart(record, other)) return undefined;
+  // It has been told, and is about to adopt it.
+  if (pair.forced && epochOf(other.said!.record) < record.epoch) return undefined;
+  if (!mayBeNamed(pair, record, record.primary, now)) return undefined;
+  return {
+    event: "overruled",
+    record: nextRecord(record, record.primary, MODE_SOLO),
+    because:
+      other.id + " was forced without " + idOf(pair, record.primary) + " before: it follows now",
   };
 }
 

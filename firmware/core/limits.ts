@@ -44,8 +44,11 @@ export interface Limits {
   clientsMax: number;
 }
 
+/** Entries are stamped with their epoch and its primary in 32 bits (agent/core/roles.ts), so an epoch has 31. */
+export const EPOCH_END = 0x80000000;
+
 /** A record so near the end of the epochs that not even one wiped controller could follow it. */
-export const EPOCH_MAX = 0xffffffff - 0x200000;
+export const EPOCH_MAX = EPOCH_END - 0x200000;
 
 /**
  * How far above everything heard a wiped controller writes (rule 19): a record it wrote before the wipe
@@ -100,5 +103,5 @@ export function checkLimits(t: Timings, l: Limits): void {
   assert(t.drainMs < t.holdMs, "draining ends before held commands do");
   assert(l.pendingLinksMax >= 2, "both servers can dial at once");
   assert(l.traceEntries >= 16, "the black box holds something");
-  assert(EPOCH_MAX + 2 * EPOCH_GAP <= 0xffffffff + 1, "epochs never wrap");
+  assert(EPOCH_MAX + 2 * EPOCH_GAP <= EPOCH_END, "epochs never wrap");
 }

@@ -3,8 +3,9 @@
  *
  * Both can throw data away, so each says first, in plain words, what would be lost.
  */
-import { EPOCH_GAP } from "./limits.js";
+import { EPOCH_GAP, EPOCH_MAX } from "./limits.js";
 import {
+  aboveHeard,
   hasOtherDisk,
   idOf,
   nextRecord,
@@ -19,7 +20,6 @@ import {
   IDENTITY_BYTES,
   MODE_SOLO,
   bytesEqual,
-  epochOf,
   isBlankIdentity,
 } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
@@ -108,9 +108,10 @@ export function orderForce(pair: Pair, target: ServerIndex, now: number): Order 
     // A force would found another pair, and the other server may hold this one's record.
     return refused(id + " is blank: only newPair, naming its disk, makes a pair of it");
   }
+  if (pair.epochHeard > EPOCH_MAX - 2 * EPOCH_GAP) return refused("the epochs are used up");
   const next =
     record !== undefined
-      ? withIdentity(nextRecord(record, target, MODE_SOLO), target, identity)
+      ? withIdentity(aboveHeard(pair, nextRecord(record, target, MODE_SOLO)), target, identity)
       : forcedWithoutRecord(pair, target);
   return {
     refused: "",
@@ -123,15 +124,18 @@ export function orderForce(pair: Pair, target: ServerIndex, now: number): Order 
   };
 }
 
-/** Flash blank or wiped: what the servers themselves report is all there is to go on. */
+/**
+ * Flash blank or wiped: what the servers themselves report is all there is to go on.
+ *
+ * The other may have been forced as well, before, and hold any epoch. So the record names no disk for it: that is what
+ * both servers and every later controller know such a record by (`areApart`), and only a join ends it.
+ */
 function forcedWithoutRecord(pair: Pair, target: ServerIndex): RoleRecord {
   const said = pair.servers[target].said!;
   const other = otherOf(target);
   const blank = new Uint8Array(IDENTITY_BYTES);
   const found = said.record;
-  const highest = pair.epochHeard > epochOf(found) ? pair.epochHeard : epochOf(found);
-  const next = withEpoch(nextRecord(found!, target, MODE_SOLO), highest + EPOCH_GAP);
-  // The other's disk is named only by a join.
+  const next = withEpoch(nextRecord(found!, target, MODE_SOLO), pair.epochHeard + EPOCH_GAP);
   return withIdentity(withIdentity(next, target, said.identity), other, blank);
 }
 
@@ -163,6 +167,14 @@ export function lossesOf(pair: Pair, target: ServerIndex): string[] {
         id +
         " never saw. They would be lost.",
     );
+    if (!pair.servers[otherOf(target)].linked) {
+      lines.push(
+        otherId +
+          " is away: back again it follows " +
+          id +
+          ", whatever it was told meanwhile, but only while this flash holds the record. Wiped once more before that, the pair may wait for another force.",
+      );
+    }
   }
   if (gone !== undefined && said !== undefined && gone.logEnd > said.logEnd) {
     lines.push(

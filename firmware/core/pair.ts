@@ -7,7 +7,13 @@ import type { CoreConfig } from "./config.js";
 import type { ServerView } from "./information.js";
 import { EPOCH_MAX } from "./limits.js";
 import type { PairState, RoleEvent } from "./role-table.js";
-import { MODE_BOTH, bytesEqual, identityOf, recordsEqual } from "../../protocol/record.js";
+import {
+  MODE_BOTH,
+  areApart,
+  bytesEqual,
+  identityOf,
+  recordsEqual,
+} from "../../protocol/record.js";
 import type { Mode, RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** What one server had said when both had reported, to be said again unchanged (rule 19). */
@@ -111,6 +117,25 @@ export function withEpoch(record: RoleRecord, epoch: number): RoleRecord {
     identityA: record.identityA,
     identityB: record.identityB,
   };
+}
+
+/** The same record, under an epoch above all that was heard: one that was forced apart may have a higher one. */
+export function aboveHeard(pair: Pair, record: RoleRecord): RoleRecord {
+  return record.epoch > pair.epochHeard ? record : withEpoch(record, pair.epochHeard + 1);
+}
+
+/**
+ * The server was forced without the record's primary, or the primary without it, so that neither record follows from the
+ * other. Its epoch, even a higher one, is then no sign that this controller's flash is not the pair's.
+ */
+export function isForcedApart(record: RoleRecord, view: ServerView): boolean {
+  return (
+    view.linked &&
+    view.index !== record.primary &&
+    view.said !== undefined &&
+    view.said.record !== undefined &&
+    areApart(record, view.said.record)
+  );
 }
 
 /** The server is connected with a disk the record does not name: it counts as absent until it has joined. */

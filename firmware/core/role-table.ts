@@ -41,6 +41,7 @@ export type RoleEvent =
   | "askedSolo"
   | "takenBack"
   | "forced"
+  | "overruled"
   | "primaryGone"
   | "primaryBack"
   | "alarm"
@@ -130,6 +131,7 @@ export const TRANSITIONS: Transition[] = [
   { from: "dark", event: "forced", to: "writing", rule: "force" },
   { from: "stranded", event: "forced", to: "writing", rule: "force" },
   { from: "solo", event: "forced", to: "writing", rule: "force" },
+  { from: "solo", event: "overruled", to: "writing", rule: "force" },
 
   { from: "waiting", event: "alarm", to: "blank", rule: "19" },
   { from: "both", event: "alarm", to: "blank", rule: "19" },

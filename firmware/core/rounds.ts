@@ -12,7 +12,7 @@ import type { Deadlines } from "./deadlines.js";
 import { FAULT_CLOSED, FAULT_NONE, FAULT_SILENT } from "./fault-monitor.js";
 import { POLLS_KEPT, sawLife } from "./information.js";
 import type { ServerView } from "./information.js";
-import { hasOtherDisk, otherOf } from "./pair.js";
+import { hasOtherDisk, isForcedApart, otherOf } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { MODE_BOTH } from "../../protocol/record.js";
 import type { ServerIndex } from "../../protocol/record.js";
@@ -95,6 +95,7 @@ export function isCalm(pair: Pair): boolean {
     pair.state === "solo" &&
     !primary.said!.asked &&
     !primary.said!.wantsSolo &&
+    !isForcedApart(record, standby) &&
     (isSteady(standby, stallMs) || isOut(standby))
   );
 }
