@@ -432,7 +432,10 @@ class Agent implements AgentCore {
     this.ports.note("error", "forced-apart", { from, epoch: record.epoch });
     // It may be the one that no longer counts. The controller tells the one that does on a new connection.
     this.roles.passedEpoch = 0;
-    if (from === "peer") this.controller.renew("the two servers were forced apart", nowMs);
+    if (from === "controller") return;
+    this.endSession();
+    this.rejoin.onSessionEnded(nowMs);
+    this.controller.renew("the two servers were forced apart", nowMs);
   }
 
   /** Rule 3: one durable step; everything that comes in meanwhile waits. */

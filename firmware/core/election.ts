@@ -169,7 +169,10 @@ export function whenFlashBlank(pair: Pair, pairId: Uint8Array, now: number): Ver
       return waits("the two servers belong to different pairs", Infinity);
     }
     if (areApart(a.record, b.record)) {
-      return waits("each was forced without the other: only force can say whose data counts", Infinity);
+      return waits(
+        "each was forced without the other: only force can say whose data counts",
+        Infinity,
+      );
     }
     if (a.record.epoch === b.record.epoch && !recordsEqual(a.record, b.record)) {
       return waits("the two servers hold different records of the same epoch", Infinity);

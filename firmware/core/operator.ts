@@ -16,12 +16,7 @@ import {
 } from "./pair.js";
 import type { Pair, Proposal } from "./pair.js";
 import { primaryFailed } from "./failover.js";
-import {
-  IDENTITY_BYTES,
-  MODE_SOLO,
-  bytesEqual,
-  isBlankIdentity,
-} from "../../protocol/record.js";
+import { IDENTITY_BYTES, MODE_SOLO, bytesEqual, isBlankIdentity } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
 
 /** Either why it is refused, or what it would do and cost. */

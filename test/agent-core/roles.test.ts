@@ -214,3 +214,73 @@ describe("rule 19: equal epoch with other content", () => {
     expect(world.a.heartbeat().peerUp).toBe(false);
   });
 });
+
+describe("force: two servers that were forced, each without the other", () => {
+  const none = new Uint8Array(16);
+
+  /** a acts under solo(a) of epoch 5, which was forced without b. */
+  function forcedWorld(): World {
+    const world = new World();
+    world.begin();
+    world.record = { ...world.makeRecord(5, 0, MODE_SOLO), identityB: none };
+    world.links[0]!.tellRecord();
+    world.settle();
+    world.passed(0);
+    expect(world.a.heartbeat().passedTold).toBe(true);
+    return world;
+  }
+
+  const tell = (world: World, epoch: number, forced: boolean): void => {
+    const record = { ...world.makeRecord(epoch, 1, MODE_SOLO), identityA: none };
+    world.links[0]!.control({ kind: 7, record, fresh: false, forced });
+    world.settle();
+  };
+
+  test.each([[4], [5], [9]])(
+    "it keeps its own, and stops nothing, at epoch %i of the other",
+    (epoch) => {
+      const world = forcedWorld();
+      tell(world, epoch, false);
+      expect(epochOf(world, 0)).toBe(5);
+      expect(world.a.status()["role"]).toBe("solo");
+      expect(world.a.noted("forced-apart")?.level).toBe("error");
+      expect(world.a.heartbeat().problem).toContain("each forced without the other");
+      // Its own port answers nothing until it hears that it is the one.
+      expect(world.a.heartbeat().passedTold).toBe(false);
+    },
+  );
+
+  test("a forced record of the controller's counts, if its epoch is higher", () => {
+    const world = forcedWorld();
+    tell(world, 5, true);
+    expect(epochOf(world, 0)).toBe(5);
+    tell(world, 6, true);
+    expect(epochOf(world, 0)).toBe(6);
+    expect(world.a.status()["role"]).toBe("joiner");
+    expect(world.a.heartbeat().problem).not.toContain("each forced without the other");
+  });
+
+  test("a higher record that names its disk follows from its own", () => {
+    const world = forcedWorld();
+    world.write(6, 1, MODE_SOLO, [0]);
+    world.settle();
+    expect(epochOf(world, 0)).toBe(6);
+  });
+
+  test("what the peer says is not followed, and the controller is asked anew", () => {
+    const world = forcedWorld();
+    const dials = world.links[0]!;
+    world.cutPeer(true);
+    world.record = { ...world.makeRecord(9, 1, MODE_SOLO), identityA: none };
+    world.links[1]!.tellRecord();
+    world.settle();
+    expect(epochOf(world, 1)).toBe(9);
+    world.cutPeer(false);
+    world.until(() => world.a.noted("forced-apart") !== undefined);
+    world.settle();
+    expect(epochOf(world, 0)).toBe(5);
+    expect(epochOf(world, 1)).toBe(9);
+    expect(world.a.status()["session"]).toBe("none");
+    world.until(() => world.links[0] !== dials && world.links[0]?.up === true);
+  });
+});

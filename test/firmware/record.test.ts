@@ -1,8 +1,8 @@
 /** The record and the flash: rule 2, the alarm of rule 19, foreign pairs, crashes in between. */
 import { describe, expect, test } from "vitest";
-import { EPOCH_GAP } from "../../firmware/core/limits.js";
+import { EPOCH_GAP, EPOCH_MAX } from "../../firmware/core/limits.js";
 import { REFUSE_PAIR, REFUSE_STOPPED } from "../../protocol/messages.js";
-import { FakePair, encode, filled, record } from "./fake-pair.js";
+import { DISK_A, DISK_B, FakePair, encode, filled, record } from "./fake-pair.js";
 
 describe("rule 2: a record is in flash before any message tells of it", () => {
   test("the route is closed, the record persisted, then told to both, then the route opened", () => {
@@ -257,6 +257,138 @@ describe("force without a record (a wiped flash and a dead server)", () => {
     expect(pair.roles).toBe(`solo(a) ${5 + EPOCH_GAP} solo`);
     expect(pair.a.record!.pairId).toEqual(record(5, 0, "both").pairId);
     expect(pair.a.record!.identityB).toEqual(filled(16, 0));
+  });
+
+  test("near the end of the epochs it is refused", () => {
+    const pair = new FakePair();
+    pair.b.alive = false;
+    pair.a.record = record(EPOCH_MAX - 2 * EPOCH_GAP + 1, 0, "both");
+    pair.bootController();
+    pair.a.start();
+    pair.run(100);
+    expect(pair.core!.console("force a", pair.now)).toBe("refused: the epochs are used up");
+    expect(pair.resets).toEqual([]);
+  });
+
+  test("it says what becomes of a server that is away", () => {
+    const pair = new FakePair();
+    pair.b.alive = false;
+    pair.a.record = record(5, 0, "both");
+    pair.bootController();
+    pair.a.start();
+    pair.run(100);
+    const text = pair.core!.console("force a", pair.now).replace(/\s+/g, " ");
+    expect(text).toContain("b is away: back again it follows a, whatever it was told meanwhile");
+    expect(text).toContain("only while this flash holds the record");
+  });
+});
+
+describe("force: two servers that were forced, each without the other", () => {
+  const none = filled(16, 0);
+  const forcedA = (epoch: number) => record(epoch, 0, "solo", DISK_A, none);
+  const forcedB = (epoch: number) => record(epoch, 1, "solo", none, DISK_B);
+
+  /** The flash holds solo(b), forced without a; a has its own, forced without b. */
+  function apart(epochA: number, adopts = true): FakePair {
+    const pair = FakePair.intact(forcedB(10));
+    pair.b.record = forcedB(10);
+    pair.a.record = forcedA(epochA);
+    pair.a.adopts = pair.b.adopts = adopts;
+    pair.bootController();
+    return pair;
+  }
+
+  test.each([[12], [10], [7]])("the one that comes back with epoch %i follows", (epoch) => {
+    const pair = apart(epoch);
+    pair.b.start();
+    pair.run(100);
+    expect(pair.roles).toBe("solo(b) 10 solo");
+    pair.a.start();
+    pair.run(100);
+    const above = epoch > 10 ? epoch + 1 : 11;
+    expect(pair.roles).toBe(`solo(b) ${above} solo`);
+    expect(pair.status.alarm).toBe("");
+    expect(pair.a.record).toEqual(forcedB(above));
+    // As a forced one, or it would not be followed; and once only.
+    expect(pair.a.heard.filter((one) => one.kind === 7).at(-1)).toMatchObject({ forced: true });
+    expect(pair.written.length).toBe(1);
+    expect(pair.resets).toEqual([]);
+  });
+
+  test("it is not told again and again while it has not adopted", () => {
+    const pair = apart(12, false);
+    pair.b.start();
+    pair.run(50);
+    pair.b.adopts = true;
+    pair.a.start();
+    pair.run(2000);
+    expect(pair.roles).toBe("solo(b) 13 solo");
+    expect(pair.written.length).toBe(1);
+  });
+
+  test("an old board has no witness: it waits for its own primary, and takes nothing from the other", () => {
+    const pair = apart(12);
+    pair.a.start();
+    pair.run(5000);
+    expect(pair.written).toEqual([]);
+    expect(pair.roles).toBe("solo(b) 10 waiting");
+    // The pair has gone on under another board.
+    pair.b.record = forcedB(11);
+    pair.b.start();
+    pair.run(10);
+    expect(pair.status.alarm).toContain("b has epoch 11");
+  });
+
+  test("an epoch that was heard so does not stop the primary's own requests", () => {
+    const pair = apart(12);
+    pair.b.start();
+    pair.a.start();
+    pair.a.adopts = false;
+    pair.run(100);
+    expect(pair.roles).toBe("solo(b) 13 solo");
+    pair.a.kill();
+    pair.b.says = { asked: true, wantsSolo: true };
+    pair.until(() => pair.written.length === 2);
+    expect(pair.roles).toBe("solo(b) 14 solo");
+    expect(pair.resets).toEqual([]);
+  });
+
+  test("the operator may force the one that came back instead, above its epoch", () => {
+    const pair = apart(12);
+    pair.a.start();
+    pair.run(500);
+    expect(pair.core!.console("force a", pair.now)).toContain("solo(a) epoch 13");
+    expect(pair.core!.console("force a", pair.now)).toBe("forced: solo(a) epoch 13");
+    pair.run(50);
+    expect(pair.roles).toBe("solo(a) 13 solo");
+  });
+
+  test("a wiped flash: nobody is named, whatever the epochs, until the operator says who", () => {
+    const pair = new FakePair();
+    pair.a.record = forcedA(12);
+    pair.b.record = forcedB(10);
+    pair.bootController();
+    pair.a.start();
+    pair.b.start();
+    pair.run(5000);
+    expect(pair.written).toEqual([]);
+    expect(pair.status.why).toContain("each was forced without the other: only force can say");
+    pair.core!.console("force b", pair.now);
+    expect(pair.core!.console("force b", pair.now)).toContain("forced: solo(b)");
+    pair.run(100);
+    expect(pair.roles).toBe(`solo(b) ${12 + EPOCH_GAP} solo`);
+    expect(pair.a.record).toEqual(forcedB(12 + EPOCH_GAP));
+  });
+
+  test("one forced without the other, which was never forced: the higher epoch, as ever", () => {
+    const pair = new FakePair();
+    pair.a.record = forcedA(12);
+    pair.b.record = record(5, 1, "solo");
+    pair.bootController();
+    pair.a.start();
+    pair.b.start();
+    pair.run(100);
+    expect(pair.roles).toBe(`solo(a) ${12 + EPOCH_GAP} solo`);
   });
 });
 
