@@ -82,6 +82,7 @@ export const RARE: readonly string[] = [
   "dark + alarm -> blank",
   "stranded + alarm -> blank",
   "asking + saidOtherwise -> asking",
+  "solo + overruled -> writing",
   "a restart in the middle of a copy",
 ];
 

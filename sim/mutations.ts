@@ -643,6 +643,19 @@ export const MUTATIONS: readonly Mutation[] = [
     only: ["forceLossy", "soloReboot"],
   },
   {
+    name: "of two that were forced, each without the other, the higher epoch counts",
+    rule: "force: what is acknowledged after the last one stays",
+    edits: [
+      {
+        file: "protocol/record.ts",
+        find: "return forcedWithout(one, other) || forcedWithout(other, one);",
+        replace: "return one.epoch < 0 && forcedWithout(one, other);",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+    only: ["forceAny"],
+  },
+  {
     name: "a whole hash shows fields that were taken out, until the disk has heard of it",
     rule: "13, 14: a read is of the whole log, not of what the disk has of it",
     edits: [

@@ -10,6 +10,7 @@ import { defaultTimings } from "../firmware/core/config.js";
 import { defaultLimits } from "../firmware/core/limits.js";
 import type { RoleRecord } from "../protocol/record.js";
 import {
+  areApart,
   decodeRecord,
   encodeRecord,
   MODE_BOTH,
@@ -485,12 +486,14 @@ export class PairWorld implements ClientWorld {
       if (!this.choosing) this.chooseAfterSplit();
     }
     if (event === "set-aside-refused") this.forceAgain();
+    if (event === "forced-apart" && !this.choosing) this.chooseForced();
     if (event === "asked-for-both") for (const armed of this.onAsked.splice(0)) armed();
     if (event !== "record-adopted") return;
     for (const one of this.history.inVain) {
       if (one.via === NAMES[index] && one.to === Infinity) one.to = this.world.now;
     }
-    if (this.forcedUnheard && (details as { role: string }).role === "joiner") {
+    const follows = (details as { role: string }).role === "joiner";
+    if (this.forcedUnheard && follows && index !== this.forceTarget) {
       this.forcedUnheard = false;
       // Until now it answered in vain; it held nothing that the other has to have.
       this.closeBooks(-1, Infinity);
@@ -1287,6 +1290,7 @@ export class PairWorld implements ClientWorld {
       gone(1 - here);
       this.wipeFlash("", 5 + fault.forMs * 0.05);
       this.soon(20, 200, () => this.orderForce(here, 10));
+      if (fault.strength < 0.05 || fault.strength > 0.25) this.forceOther(here, fault);
     } else if (fault.strength < 0.5) {
       // Both are there, and the operator is faster than the second round.
       this.wipeFlash("", 2);
@@ -1305,6 +1309,21 @@ export class PairWorld implements ClientWorld {
       this.soon(50, 300, () => this.orderForce(other, 10));
     }
     return true;
+  }
+
+  /** Once more the other way round: the flash is wiped again, and whoever was away is forced without the one that was not. */
+  private forceOther(was: 0 | 1, fault: Fault): void {
+    const other = (1 - was) as 0 | 1;
+    this.soon(150, 500, () => {
+      if (this.healing || this.foreignBoard || this.forcePending || this.flashRecord === undefined)
+        return;
+      this.machines[was]!.kill("gone for long, says the operator");
+      this.startAgain(was, 400 + fault.forMs);
+      this.wipeFlash("", 5);
+      this.startAgain(other, 1);
+      this.soon(20, 200, () => this.orderForce(other, 10));
+      this.world.cover("forced on both sides");
+    });
   }
 
   /** Types it, and again, until it is done or has been tried often enough. */
@@ -1451,6 +1470,32 @@ export class PairWorld implements ClientWorld {
       };
       this.world.after(own.between(20, 300), () => again(40));
     });
+  }
+
+  /** Each was forced without the other, and the flash that knew which was the later order is wiped: the operator says it. */
+  private chooseForced(): void {
+    const own = this.faultRandom;
+    const kept = own.pick([A, B] as const);
+    const before = this.forcedCount;
+    this.choosing = true;
+    const again = (left: number): void => {
+      const a = this.heldRecord(A);
+      const b = this.heldRecord(B);
+      const apart = a !== undefined && b !== undefined && areApart(a, b);
+      if (left === 0 || this.forcedCount > before || !apart) {
+        this.choosing = false;
+        this.mayLose = false;
+        return;
+      }
+      if (this.controllerState() === "asking") {
+        this.mayLose = true;
+        this.forceTarget = kept;
+        this.command(`force ${NAMES[kept]!}`);
+        this.world.cover("chosen between two that were forced");
+      }
+      this.world.after(own.between(20, 120), () => again(left - 1));
+    };
+    this.world.after(own.between(100, 400), () => again(40));
   }
 
   /** A forced record holds from when it is in flash, or is found there: until then the other may go on. */
