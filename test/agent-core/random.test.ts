@@ -3,9 +3,24 @@
  * a controller that keeps rules 15 to 17. Checked: no acknowledged write is lost, no read is stale (each key has
  * one writer, so a read must give at least what was acknowledged or read before it began), counters are
  * exactly once, and after the faults the pair comes together with equal data.
+ *
+ * With packs, what is asked for the first time goes in them; what is asked again goes as a command, under
+ * its number if it is a write.
  */
 import { describe, expect, test } from "vitest";
-import { MODE_BOTH, MODE_SOLO, World } from "./world.js";
+import {
+  CHANNEL_BYTES,
+  CLASS_QUERY,
+  CLASS_WRITE,
+  FRAME_COMMAND,
+  FRAME_PACK,
+  HEADER_BYTES,
+  PACK_COMMANDS_MAX,
+  frameOf,
+  readU16,
+  readU32,
+} from "../../protocol/frame.js";
+import { MODE_BOTH, MODE_SOLO, World, resp } from "./world.js";
 import type { RoleRecord } from "../../protocol/record.js";
 import type { TestServer } from "./world.js";
 
@@ -38,6 +53,15 @@ interface Open {
   link: object | undefined;
 }
 
+/** Commands that will go in one pack. */
+interface Batch {
+  server: 0 | 1;
+  kind: number;
+  channel: number;
+  first: number;
+  frames: Uint8Array[];
+}
+
 class Pair {
   readonly world: World;
   readonly open: Open[] = [];
@@ -51,10 +75,15 @@ class Pair {
   private number = 100;
   private askedMs = 0;
   private routed: RoleRecord;
+  private batch: Batch | undefined;
+  /** Answers that came in a PACK_REPLY, and PACK_REPLY frames. */
+  packed = 0;
+  packReplies = 0;
 
   constructor(
     readonly random: Random,
     limits = {},
+    readonly packs = false,
   ) {
     this.world = new World(limits);
     this.world.begin();
@@ -93,6 +122,54 @@ class Pair {
     });
   }
 
+  /** The client's own id of each command is its number. */
+  private pack(server: 0 | 1, kind: number, key: number, number: number, args: string[]): void {
+    const channel = key % 2;
+    let { batch } = this;
+    if (
+      batch === undefined ||
+      batch.server !== server ||
+      batch.kind !== kind ||
+      batch.channel !== channel ||
+      batch.first + batch.frames.length !== number ||
+      batch.frames.length === PACK_COMMANDS_MAX
+    ) {
+      this.sendPack();
+      batch = { server, kind, channel, first: number, frames: [] };
+      this.batch = batch;
+    }
+    batch.frames.push(frameOf(FRAME_COMMAND, kind, number, resp(...args)));
+  }
+
+  private sendPack(): void {
+    const { batch } = this;
+    this.batch = undefined;
+    if (batch === undefined) return;
+    const payload = Buffer.concat([Uint8Array.of(0, 0, 0, batch.channel), ...batch.frames]);
+    const frame = frameOf(FRAME_PACK, batch.kind, batch.first, payload);
+    this.world.links[batch.server]!.pipe.send(1, frame);
+  }
+
+  /** What came in packs becomes replies like all others. */
+  private unpack(): void {
+    for (const link of this.world.links) {
+      for (const { payload, count, id, epoch } of link?.packs.splice(0) ?? []) {
+        let number = 0;
+        let found = 0;
+        for (let at = CHANNEL_BYTES; at < payload.length; found++) {
+          const next = at + HEADER_BYTES + readU16(payload, at + 2);
+          number = readU32(payload, at + 4);
+          const text = Buffer.from(payload.subarray(at + HEADER_BYTES, next)).toString("latin1");
+          link!.replies.set(number, { outcome: 0, text, epoch });
+          at = next;
+        }
+        expect([found, number]).toEqual([count, id]);
+        this.packed += count;
+        this.packReplies++;
+      }
+    }
+  }
+
   /** The forward path: sends what is not under way, takes answers, as G1 to G3 say. */
   forward(): void {
     const { world } = this;
@@ -109,6 +186,7 @@ class Pair {
       ...this.open.filter((one) => one.kind !== "get").map((one) => one.id),
       this.number,
     );
+    this.unpack();
     for (const one of this.open.slice()) {
       const link = one.server < 0 ? undefined : world.links[one.server as 0 | 1];
       if (link !== undefined && link === one.link) {
@@ -139,16 +217,29 @@ class Pair {
       }
       const target = world.links[to];
       if (target === undefined || !target.up || target.sentEpoch !== record.epoch) continue;
+      const again = one.link !== undefined;
       one.server = to;
       one.link = target;
       // Every asking of a read has an id of its own; a write keeps its number.
       if (one.kind === "get") one.id = this.number++;
       const key = "k" + one.key;
+      if (this.packs && !again) {
+        const word = {
+          get: ["GET", key],
+          set: ["SET", key, String(one.value)],
+          incr: ["INCR", key],
+        };
+        const kind = one.kind === "get" ? CLASS_QUERY : CLASS_WRITE;
+        this.pack(to, kind, one.key, one.id, word[one.kind]);
+        continue;
+      }
+      this.sendPack();
       if (one.kind === "get") world.send(to, ["GET", key], { query: true, number: one.id });
       else if (one.kind === "set") {
         world.send(to, ["SET", key, String(one.value)], { number: one.id, below });
       } else world.send(to, ["INCR", key], { number: one.id, below });
     }
+    this.sendPack();
   }
 
   private standbyReadable(): boolean {
@@ -332,7 +423,7 @@ class Pair {
   }
 }
 
-const VARIANTS: [string, object][] = [
+const VARIANTS: [string, object, boolean?][] = [
   ["plain", {}],
   [
     "small log, small overlay, copies in small ranges",
@@ -347,17 +438,28 @@ const VARIANTS: [string, object][] = [
       boundariesMax: 64,
     },
   ],
+  ["packs", {}, true],
+  ["packs, cut by short turns", { turnCommandsMax: 2, replyWindowBytes: 1024 }, true],
 ];
 
-for (const [name, limits] of VARIANTS) {
+for (const [name, limits, packs] of VARIANTS) {
   describe(`random faults: ${name}`, () => {
+    let packed = 0;
+    let packReplies = 0;
     for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
       test(`seed ${seed}`, () => {
-        const pair = new Pair(new Random(seed * 7919), limits);
+        const pair = new Pair(new Random(seed * 7919), limits, packs);
         for (let i = 0; i < STEPS; i++) pair.step(true);
         pair.heal();
         expect(pair.acknowledged).toBeGreaterThan(5);
+        packed += pair.packed;
+        packReplies += pair.packReplies;
       });
     }
+    if (packs !== true) return;
+    test("answers came in packs, and some of them together", () => {
+      expect(packed).toBeGreaterThan(SEEDS);
+      expect(packed).toBeGreaterThan(packReplies);
+    });
   });
 }
