@@ -94,7 +94,7 @@ function commandsOf(payload: Uint8Array, plain: boolean): number {
     }
     // "*2 $3 GET $1 k", each word on a line of its own.
     let [args, next] = numberAt(payload, at + 1);
-    for (; args > 0; args--) {
+    for (; args > 0 && next < payload.length; args--) {
       const [length, begin] = numberAt(payload, next + 1);
       next = begin + length + 2;
     }

@@ -185,6 +185,15 @@ describe("order", () => {
     expect(violations[1]).toBe("order: a answered command 13 of channel 2 before 12");
   });
 
+  test("an answer between the fragments of the one before it", () => {
+    pack(0, CLASS_QUERY, 10, 3, 2);
+    reply(0, 10, FLAG_MORE);
+    answer(0, 1, 11, 3);
+    reply(0, 10);
+    expect(violations.length).toBe(1);
+    expect(violations[0]).toContain("up to 11; unanswered were: 10 11");
+  });
+
   test("more answers than were asked, of another channel, or twice", () => {
     pack(0, CLASS_QUERY, 10, 2, 2);
     pack(0, CLASS_QUERY, 12, 4, 2);
