@@ -119,8 +119,12 @@ function featuresOf(config) {
 
 /** The fields of `status json`, which keep their names where it is asked for. */
 async function statusNames(root) {
-  const text = await readFile(join(root, "firmware", "core", "status.ts"), "utf8");
-  return [...text.matchAll(/^    (\w+):/gm)].map(([, name]) => name);
+  const names = [];
+  for (const file of ["status.ts", "forward-counters.ts"]) {
+    const text = await readFile(join(root, "firmware", "core", file), "utf8");
+    for (const [, name] of text.matchAll(/^ +(\w+):/gm)) names.push(name);
+  }
+  return names;
 }
 
 /**

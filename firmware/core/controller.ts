@@ -98,6 +98,7 @@ import type { Rounds } from "./rounds.js";
 import { closedRoute, routeOf, sameRoute } from "./route.js";
 import { pathsOf } from "./serial-paths.js";
 import { statusOf } from "./status.js";
+import type { LineStatus } from "./status.js";
 import {
   LEVEL_DEBUG,
   LEVEL_ERROR,
@@ -1142,7 +1143,7 @@ export function createController(
   }
 
   /** What a server's serial line has brought; null where there is none. */
-  function lineStatus(server: ServerIndex): object | null {
+  function lineStatus(server: ServerIndex): LineStatus | null {
     const counts = lines.counts(server);
     const line = pair.servers[server].line;
     if (counts === undefined || line === undefined) return null;

@@ -1,6 +1,12 @@
-/** What `dyad status --json` prints: plain data, made on demand. */
+/**
+ * What `dyad status --json` prints: plain data, made on demand.
+ *
+ * Its field names, those of the interfaces here and of forward-counters.ts, are what a board's build keeps where `status json`
+ * is asked for (bin/board/bundle.mjs); what is printed under a name from elsewhere would come out mangled there.
+ */
 import { roleOf, waitingText, whyText } from "./explain.js";
 import { pathsText } from "./fault-monitor.js";
+import type { ForwardCounters } from "./forward-counters.js";
 import { isGone } from "./pair.js";
 import type { Pair } from "./pair.js";
 import { loadPermille } from "./load.js";
@@ -12,7 +18,35 @@ import type { ServerIndex } from "../../protocol/record.js";
 export interface Traffic {
   inFlight(server: ServerIndex): number;
   serviceUs(server: ServerIndex): number;
-  counters(): object;
+  counters(): ForwardCounters;
+}
+
+/** What a server's serial line has brought. */
+export interface LineStatus {
+  up: boolean;
+  /** The server that answered on this line though it is another's; "" when none did. */
+  strangerId: string;
+  packets: number;
+  damaged: number;
+  garbageBytes: number;
+  lost: number;
+  doubled: number;
+  echoes: number;
+  tooLong: number;
+  unsent: number;
+}
+
+/** What the controller says of itself. */
+export interface OwnStatus {
+  lateTurns: number;
+  /** @unit ms */
+  worstLateMs: number;
+  roleChanges: number;
+  lastAlarm: string;
+  traceCount: number;
+  /** null: there is no line to that server. */
+  serial: (LineStatus | null)[];
+  fences: string[];
 }
 
 function serverStatus(pair: Pair, traffic: Traffic, server: ServerIndex, now: number): object {
@@ -57,7 +91,7 @@ export function statusOf(
   traffic: Traffic,
   session: Uint8Array,
   now: number,
-  own: object,
+  own: OwnStatus,
 ): object {
   const record = pair.record;
   return {

@@ -4,9 +4,11 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Firmware } from "../../sim/firmware.js";
 import { buildFirmware, loadFirmware } from "../../sim/firmware.js";
-import { FAULT_KINDS } from "../../sim/options.js";
+import { FAULT_KINDS, drawOptions } from "../../sim/options.js";
 import type { FaultKind } from "../../sim/options.js";
+import { PairWorld } from "../../sim/pair-world.js";
 import { runSeed } from "../../sim/run.js";
+import { World } from "../../sim/world/world.js";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** What happens to the flash: the bundle has the board's own journals under it. */
@@ -26,6 +28,28 @@ beforeAll(() => {
   buildFirmware(ROOT);
   firmware = loadFirmware(ROOT);
 }, 240_000);
+
+/** Every field's path in plain data; of a list its first element's. */
+function fieldsOf(value: unknown, path = ""): string[] {
+  if (Array.isArray(value)) return fieldsOf(value[0], `${path}[]`);
+  if (typeof value !== "object" || value === null) return [path];
+  return Object.entries(value).flatMap(([name, inner]) => fieldsOf(inner, `${path}.${name}`));
+}
+
+describe("status json of the bundle", { timeout: 240_000 }, () => {
+  it("has the names that the core's has, in all its parts", () => {
+    const fields = [undefined, firmware].map((one) => {
+      const world = new World(1, false, false);
+      const options = drawOptions(world.random.fork("options"), {});
+      const pair = new PairWorld(world, { ...options, serial: [false, false] }, one);
+      world.runTo(2000);
+      return fieldsOf(pair.controller()!.status()).sort();
+    });
+    expect(fields[0]).toContain(".counters.outcomeUnknown");
+    expect(fields[0]).toContain(".controller.worstLateMs");
+    expect(fields[1]).toEqual(fields[0]);
+  });
+});
 
 describe("a world with the bundle as controller", { timeout: 240_000 }, () => {
   it("gives the same trace for the same seed", () => {
