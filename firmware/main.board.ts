@@ -23,7 +23,7 @@ import { openSerialStream } from "../hal/virtual-board/node-stream.js";
 import type { SerialStream } from "../hal/virtual-board/node-stream.js";
 import { installFirmware } from "../hal/virtual-board/install.js";
 import { Storage } from "../hal/virtual-board/storage.js";
-import { constantsOf, readBuilt } from "./node-board-constants.js";
+import { constantsOf, readBuilt, refuseLines } from "./node-board-constants.js";
 import type { BoardFile } from "./node-board-constants.js";
 import type { ControllerSettings } from "./node-config.js";
 import {
@@ -50,6 +50,7 @@ const fail: Fail = failAs("board");
 async function run(settings: ControllerSettings, manners: Manners): Promise<void> {
   const { dir, host } = settings;
   const startedAt = performance.now();
+  refuseLines(settings, fail);
   mkdirSync(dir, { recursive: true });
   const lock = lockDirectory(dir);
   outliveTerminal();

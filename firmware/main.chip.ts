@@ -23,7 +23,7 @@ import { openFlashFile } from "../hal/virtual-board/node-flash.js";
 import { openSerialStream } from "../hal/virtual-board/node-stream.js";
 import type { SerialStream } from "../hal/virtual-board/node-stream.js";
 import { Storage } from "../hal/virtual-board/storage.js";
-import { constantsOf, readBuilt } from "./node-board-constants.js";
+import { constantsOf, readBuilt, refuseLines } from "./node-board-constants.js";
 import type { BoardFile } from "./node-board-constants.js";
 import { createChipConsole } from "./node-chip-console.js";
 import type { ChipConsole } from "./node-chip-console.js";
@@ -134,12 +134,7 @@ async function run(settings: ControllerSettings, manners: Manners): Promise<void
   mkdirSync(dir, { recursive: true });
   const lock = lockDirectory(dir);
   outliveTerminal();
-  if (settings.servers.some(({ serial }) => serial !== undefined) || settings.clientLine) {
-    fail(
-      EXIT_CONFIG,
-      `${settings.file}: serial lines are not for this home; a Node controller has them`,
-    );
-  }
+  refuseLines(settings, fail);
   const built = JSON.parse(readBuilt(`${engine.built}.board.json`, fail)) as BoardFile;
   const firmware = readBuilt(engine.firmware, fail);
   const ports: Ports = {

@@ -17,6 +17,23 @@ export interface BoardFile {
   hardware: { memoryBytes: number; storageBytes: number; consoleDevice: string };
 }
 
+/**
+ * Ends the program where the configuration asks for serial lines: a virtual board and an interpreter on the desk have none,
+ * and a line that is only believed to be there is worse than none.
+ */
+export function refuseLines(settings: ControllerSettings, fail: Fail): void {
+  const field = settings.servers.some(({ serial }) => serial !== undefined)
+    ? "serial"
+    : settings.clientLine !== undefined
+      ? "clientLine"
+      : "";
+  if (field === "") return;
+  fail(
+    EXIT_CONFIG,
+    `${settings.file}: "${field}": serial lines are not for this home; a Node controller has them (--controller node)`,
+  );
+}
+
 /** A file of the build, beside the running program. Ends the program where there is none. */
 export function readBuilt(name: string, fail: Fail): string {
   const path = fileURLToPath(new URL(name, import.meta.url));

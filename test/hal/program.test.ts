@@ -51,9 +51,13 @@ interface Started {
 }
 
 function start(config: object, name: string, ...args: string[]): Started {
+  return startProgram(program, config, name, ...args);
+}
+
+function startProgram(path: string, config: object, name: string, ...args: string[]): Started {
   const file = join(home, `${name}.json`);
   writeFileSync(file, JSON.stringify(config));
-  const child = spawn(process.execPath, [program, "--config", file, ...args], {
+  const child = spawn(process.execPath, [path, "--config", file, ...args], {
     stdio: ["pipe", "pipe", "pipe"],
   });
   running.push(child);
@@ -240,4 +244,39 @@ describe("the configuration", () => {
     expect(config.balancing).toBe("expected-delay");
     expect(config.servers[1]!.preset).toBe(false);
   });
+});
+
+describe("the virtual board's program", () => {
+  const fields: [string, object][] = [
+    [
+      "serial",
+      {
+        servers: [
+          { id: "a", host: "127.0.0.1", udpPort: 1, preset: true },
+          { id: "b", host: "127.0.0.1", udpPort: 2, serial: { path: "/dev/ttyS9" } },
+        ],
+      },
+    ],
+    ["clientLine", { clientLine: { path: "/dev/ttyS9" } }],
+  ];
+  test.each(fields)(
+    "has no serial lines, and says so where %s asks for one",
+    async (field, changes) => {
+      const file = join(home, "board.mjs");
+      await build({
+        entryPoints: ["firmware/main.board.ts"],
+        outfile: file,
+        bundle: true,
+        platform: "node",
+        format: "esm",
+        target: "node20",
+        logLevel: "error",
+      });
+      const one = startProgram(file, configOf(`board-${field}`, changes), `board-${field}`);
+      await until(() => one.exit() !== null);
+      expect(one.exit()).toBe(2);
+      expect(one.err()).toContain(`"${field}": serial lines are not for this home`);
+      expect(existsSync(join(home, `board-${field}`))).toBe(false);
+    },
+  );
 });
