@@ -600,7 +600,8 @@ export function takeGauges(into: Heartbeat, bytes: Uint8Array): void {
 
 /** @returns the payload of a CONTROL frame: kind, then the fields in the order of the interface */
 export function encodeControl(message: ControlMessage): Uint8Array {
-  const w: Writer = { bytes: new Uint8Array(128), at: 0 };
+  // What is sent all the time fits, and Node keeps so few bytes in its own heap: more are fetched from the system, at ten times the price.
+  const w: Writer = { bytes: new Uint8Array(64), at: 0 };
   putU8(w, message.kind);
   switch (message.kind) {
     case KIND_HELLO:
@@ -898,12 +899,24 @@ export function kindName(kind: number): string {
   return kind > 0 && kind < KIND_NAMES.length ? KIND_NAMES[kind]! : "kind " + kind;
 }
 
-function startDatagram(kind: number, size: number): Writer {
-  const w: Writer = { bytes: new Uint8Array(size), at: 0 };
+/**
+ * Heartbeats are written one behind the other into a block, and a new one is begun when it is full: a buffer for each costs
+ * more than all that is put into it. What was given out is never written again.
+ */
+const HEARTBEATS_BLOCK_BYTES = 16384;
+let heartbeats: Writer | undefined;
+
+/** A writer in which a datagram can begin where it stands. */
+function startHeartbeat(): Writer {
+  let w = heartbeats;
+  if (w === undefined || w.at + DATAGRAM_BYTES_MAX > w.bytes.length) {
+    w = { bytes: new Uint8Array(HEARTBEATS_BLOCK_BYTES), at: 0 };
+    heartbeats = w;
+  }
   putU8(w, MAGIC_0);
   putU8(w, MAGIC_1);
   putU8(w, WIRE_VERSION);
-  putU8(w, kind);
+  putU8(w, DATAGRAM_HEARTBEAT);
   return w;
 }
 
@@ -949,10 +962,11 @@ export function decodePoll(bytes: Uint8Array, start: number, end: number): Poll 
 
 /** A heartbeat as a datagram. */
 export function encodeHeartbeat(heartbeat: Heartbeat): Uint8Array {
-  const w = startDatagram(DATAGRAM_HEARTBEAT, 256);
+  const w = startHeartbeat();
+  const start = w.at - DATAGRAM_HEADER_BYTES;
   putHeartbeat(w, heartbeat);
-  assert(w.at <= DATAGRAM_BYTES_MAX, "length of a heartbeat");
-  return w.bytes.subarray(0, w.at);
+  assert(w.at - start <= DATAGRAM_BYTES_MAX, "length of a heartbeat");
+  return new Uint8Array(w.bytes.buffer, start, w.at - start);
 }
 
 /** A heartbeat from a datagram, or why it is none. */

@@ -200,7 +200,7 @@ function writerOf(image: Image, owner: number): StoreWriter {
   return {
     put(table, key, value) {
       if (key.length === 0) throw new Error("an empty key");
-      putIn(image, table, owner, latin1(key), value.slice());
+      putIn(image, table, owner, latin1(key), copyOf(value));
     },
     del(table, key) {
       delIn(image, table, owner, latin1(key));
@@ -334,6 +334,25 @@ function rangeIn(
     }
   }
   return entries;
+}
+
+/** Small values lie in common blocks: a buffer for each costs several times the copy. */
+const BLOCK_BYTES = 1 << 15;
+let block = new Uint8Array(BLOCK_BYTES);
+let blockUsed = 0;
+
+function copyOf(value: Uint8Array): Uint8Array {
+  const count = value.length;
+  if (count > BLOCK_BYTES >> 4) return value.slice();
+  if (blockUsed + count > BLOCK_BYTES) {
+    block = new Uint8Array(BLOCK_BYTES);
+    blockUsed = 0;
+  }
+  const copy = new Uint8Array(block.buffer, blockUsed, count);
+  blockUsed += count;
+  if (count > 256) copy.set(value);
+  else for (let i = 0; i < count; i++) copy[i] = value[i]!;
+  return copy;
 }
 
 function latin1(bytes: Uint8Array): string {
