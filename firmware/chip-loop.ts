@@ -24,6 +24,7 @@ import type { Crc32 } from "../protocol/serial.js";
 import { createChipConnections } from "./chip-connections.js";
 import type { ChipConnections } from "./chip-connections.js";
 import type { ControllerCore } from "./core/core.js";
+import { WITH_SERIAL_LINES } from "./core/features.js";
 import type { ControllerPorts } from "./core/ports.js";
 import type { FastPath } from "./fast-path.js";
 import type { FastPoll } from "./fast-poll.js";
@@ -149,7 +150,10 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
       reset(ill);
       return;
     }
-    if (polls !== undefined && polls.heardAt() > heardAt) heardAt = polls.heardAt();
+    if (polls !== undefined) {
+      if (polls.heardAt() > heardAt) heardAt = polls.heardAt();
+      if (WITH_SERIAL_LINES && polls.lineHeardAt() > lineHeardAt) lineHeardAt = polls.lineHeardAt();
+    }
     if (options.silenceMs > 0 && now - heardAt > options.silenceMs) {
       const onLine = now - lineHeardAt <= options.silenceMs;
       if (!onLine || now - heardAt > LINE_PATIENCE * options.silenceMs) {
@@ -264,9 +268,10 @@ export function createChipLoop(options: ChipLoopOptions): ChipLoop {
         if (stopped) return;
         lineHeardAt = turns.now();
         core!.onSerial(server, line.read()!, 0, count, lineHeardAt);
-        control();
+        if (core!.wantsTick()) control();
       },
       onError: () => undefined,
+      tap: polls === undefined ? undefined : (raw) => polls.line(server, raw),
     });
     return line;
   }

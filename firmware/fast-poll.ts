@@ -18,21 +18,21 @@
  *
  * Looked at less often than otherwise, every sixteenth poll: whether a server's link takes what it is sent.
  */
-import type { RawDatagram } from "../hal/hal.js";
+import type { RawDatagram, RawSerial } from "../hal/hal.js";
 import { writeU32 } from "../protocol/frame.js";
 import { GAUGES_BYTES, SAYS_AT, STALLS_AT, gaugesAt } from "../protocol/messages.js";
 import type { Heartbeat } from "../protocol/messages.js";
 import type { ServerIndex } from "../protocol/record.js";
-import { POLL } from "./core/deadlines.js";
-import { WITH_CLIENTS } from "./core/features.js";
+import { POLL, SERIAL_POLL } from "./core/deadlines.js";
+import { WITH_CLIENTS, WITH_SERIAL_LINES } from "./core/features.js";
 import { POLLS_KEPT } from "./core/information.js";
 import { isOut, quietStallMs, roundsPassed } from "./core/rounds.js";
 import type { Rounds } from "./core/rounds.js";
+import { createFastSerial } from "./fast-serial.js";
+import type { SerialEngine } from "./fast-serial.js";
 
 /** What the engine offers. */
-export interface PollEngine {
-  toText(bytes: Uint8Array): string;
-  toBuffer(text: string): ArrayBuffer;
+export interface PollEngine extends SerialEngine {
   /** @unit ms */
   now(): number;
 }
@@ -76,12 +76,16 @@ export interface FastPoll {
   serve(rounds: Rounds, wakeIn: (delayMs: number) => void): void;
   /** @returns the handler of a server's datagrams */
   server(server: ServerIndex, raw: RawDatagram): (text: string) => void;
+  /** @returns the handler of what a server's serial line brings */
+  line(server: ServerIndex, raw: RawSerial): (text: string) => void;
   /** The loop's timer. @returns whether all is done, the timer set; if not, a tick is due */
   round(): boolean;
   /** A tick has gone by. */
   ticked(): void;
   /** When a server was last heard in an ordinary round. @unit ms */
   heardAt(): number;
+  /** When a poll of a serial line went out that had an ordinary answer. @unit ms */
+  lineHeardAt(): number;
   /** Nothing more is carried out here. */
   stop(): void;
 }
@@ -100,6 +104,8 @@ export function createFastPoll(engine: PollEngine): FastPoll {
   let time = 0;
   let pollMs = 0;
   const now = engine.now;
+  /** The first round at or after this polls the serial lines too. @unit ms */
+  let linesFrom = Infinity;
   let sentAt = 0;
   /** All whose answers are waited for. */
   let awaited = 0;
@@ -113,6 +119,9 @@ export function createFastPoll(engine: PollEngine): FastPoll {
   let heardAt = 0;
   let lateTurns = 0;
   let worstLateMs = 0;
+  const lines = WITH_SERIAL_LINES ? createFastSerial(engine) : undefined;
+  /** As `lastStart`, for all but the lines' silence. */
+  let lastButLines = 0;
   /** An age of a write from which on rules look at it, as a heartbeat has it. */
   let stallFrom = "";
   const asked: Asked[] = [];
@@ -222,6 +231,7 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       left = -1;
       asked[0].tell(END);
       asked[1].tell(END);
+      if (WITH_SERIAL_LINES) lines!.end();
       if (count > 0) rounds.passed(pollAt, lateTurns, worstLateMs);
     }
     if (!measured) return;
@@ -234,9 +244,17 @@ export function createFastPoll(engine: PollEngine): FastPoll {
     if (time - pollAt > worstLateMs) worstLateMs = time - pollAt;
   }
 
+  /** All have answered by now. */
+  function pollLines(): void {
+    lastStart = lines!.poll(sentAt) + rounds.timings.serialFailureMs - pollMs;
+    if (lastButLines < lastStart) lastStart = lastButLines;
+    linesFrom = sentAt + rounds.timings.serialPollMs - pollMs / 2;
+  }
+
   return {
     serve: (served, wake) => {
       rounds = served;
+      if (WITH_SERIAL_LINES) lines!.serve(served);
       wakeIn = wake;
       pollMs = rounds.timings.pollMs;
       lateMax = rounds.timings.failureMs - 2 * pollMs;
@@ -246,6 +264,7 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       rounds.catchUp = catchUp;
     },
     server: server,
+    line: (index, raw) => (WITH_SERIAL_LINES ? lines!.line(index, raw) : raw.ordinary),
     round: () => {
       time = now();
       if (
@@ -254,6 +273,7 @@ export function createFastPoll(engine: PollEngine): FastPoll {
         time < pollAt - EARLY_MS ||
         time > pollAt + lateMax ||
         time > lastStart ||
+        (WITH_SERIAL_LINES && time >= linesFrom && !lines!.isReady()) ||
         !rounds.isIdle()
       ) {
         return false;
@@ -265,7 +285,8 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       open = awaited;
       pollFirst();
       pollSecond();
-      pollAt = time + pollMs;
+      if (WITH_SERIAL_LINES && time >= linesFrom) pollLines();
+      pollAt = sentAt + pollMs;
       time = pollAt - now();
       wakeIn(time > 0 ? time : 0);
       // Behind the polls, which go first.
@@ -290,6 +311,12 @@ export function createFastPoll(engine: PollEngine): FastPoll {
         return;
       }
       left = first < second ? first : second;
+      if (WITH_SERIAL_LINES) {
+        const may = lines!.begin();
+        if (may < left) left = may;
+        linesFrom = rounds.deadlines.at(SERIAL_POLL) - pollMs / 2;
+        lastButLines = rounds.deadlines.nextButPolls() - pollMs;
+      }
       count = 0;
       lateTurns = 0;
       worstLateMs = 0;
@@ -299,8 +326,10 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       pollSecond = asked[1].poll;
     },
     heardAt: () => heardAt,
+    lineHeardAt: () => (WITH_SERIAL_LINES ? lines!.heardAt() : 0),
     stop: () => {
       left = -1;
+      if (WITH_SERIAL_LINES) lines!.end();
       for (let i = 0; i < asked.length; i++) asked[i].tell(FORGET);
     },
   };

@@ -132,6 +132,7 @@ const loop: ChipLoop = createChipLoop({
     ? createFastPoll({
         toText: E.toString,
         toBuffer: E.toArrayBuffer,
+        crc32: E.CRC32,
         now: () => getTime() * 1000,
       })
     : undefined,

@@ -109,6 +109,14 @@ export interface DatagramSocket {
   close(): void;
 }
 
+/** A serial line as its engine has it, where bytes are texts: for whoever takes them before the ordinary way (firmware/fast-serial.ts). */
+export interface RawSerial {
+  /** As Serial's. */
+  write(text: string): boolean;
+  /** The way bytes go otherwise: announced by onReadable. */
+  ordinary(text: string): void;
+}
+
 /** What a serial line needs to know. */
 export interface SerialOptions {
   /** The port, as the home names it: a device's path on Linux. */
@@ -124,6 +132,8 @@ export interface SerialOptions {
   onReadable(count: number): void;
   /** The port cannot be had, or has gone; the home tries again by itself. */
   onError(reason: string): void;
+  /** Where bytes come as texts: makes the handler that gets them first. Elsewhere it is not asked. */
+  tap?: ((raw: RawSerial) => (text: string) => void) | undefined;
 }
 
 /** A serial line: 8 data bits, no parity, no flow control. */

@@ -152,12 +152,11 @@ function asText(packet: Uint8Array): Uint8Array {
 }
 
 /**
- * One frame as the bytes that go on the line, flags included.
+ * One frame as a packet, before it is put into either form.
  * @param seq number of the packet, counted per direction; its low 8 bits are sent
  * @param start where the frame's header begins; the frame has 8..SERIAL_FRAME_BYTES_MAX bytes (asserted)
  */
-export function encodeSerial(
-  form: SerialForm,
+export function serialPacket(
   side: SerialSide,
   seq: number,
   bytes: Uint8Array,
@@ -173,6 +172,20 @@ export function encodeSerial(
   packet.set(bytes.subarray(start, end), BEFORE_FRAME);
   const crcAt = BEFORE_FRAME + length;
   writeU32(packet, crcAt, crc32(packet, 0, crcAt));
+  return packet;
+}
+
+/** One frame as the bytes that go on the line, flags included; the parameters are those of `serialPacket`. */
+export function encodeSerial(
+  form: SerialForm,
+  side: SerialSide,
+  seq: number,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  crc32: Crc32,
+): Uint8Array {
+  const packet = serialPacket(side, seq, bytes, start, end, crc32);
   return form === FORM_TEXT ? asText(packet) : stuffed(packet);
 }
 
@@ -217,6 +230,18 @@ export class SerialDecoder {
   /** @unit bytes held of a packet that has not ended, 0..STUFFED_BYTES_MAX */
   heldBytes(): number {
     return this.used;
+  }
+
+  /** Number of the last packet handed on, 0..255; -1 before the first. */
+  lastNumber(): number {
+    return this.seq;
+  }
+
+  /** Packets that followed the last one were taken by somebody else, in the binary form. */
+  passed(count: number): void {
+    this.seq = (this.seq + count) & 255;
+    this.counts.packets += count;
+    this.form = FORM_BINARY;
   }
 
   /** Takes bytes[start..end); whole packets are handed on before it returns. */

@@ -31,7 +31,12 @@ import {
 } from "./deadlines.js";
 import { secondRound, whenFlashBlank, whenFlashIntact } from "./election.js";
 import type { Verdict } from "./election.js";
-import { WITH_FAST_POLL, WITH_LIMITS_CHECK, WITH_STATUS_JSON } from "./features.js";
+import {
+  WITH_FAST_POLL,
+  WITH_LIMITS_CHECK,
+  WITH_SERIAL_LINES,
+  WITH_STATUS_JSON,
+} from "./features.js";
 import { guardCore } from "./guard.js";
 import {
   overrule,
@@ -93,7 +98,7 @@ import type { ControllerPorts, ForwardEvents } from "./ports.js";
 import { whenAsked } from "./rejoin.js";
 import { nextState } from "./role-table.js";
 import type { RoleEvent } from "./role-table.js";
-import { isCalm, nextButPolls } from "./rounds.js";
+import { isCalm, linePassed, nextButPolls } from "./rounds.js";
 import type { Rounds } from "./rounds.js";
 import { closedRoute, routeOf, sameRoute } from "./route.js";
 import { pathsOf } from "./serial-paths.js";
@@ -176,6 +181,8 @@ export function createController(
   let dirty = false;
   /** What the home has been told of, or a count that no longer says so (wantsTick). */
   let stirsTold = 0;
+  /** Heartbeats that lines have brought, which a tick is to look at. */
+  let lineStirs = 0;
   let traceOn = false;
   /** When the home was last asked to call, to know how late it came. */
   let wakeAt = 0;
@@ -310,6 +317,7 @@ export function createController(
       return nextButPolls(pair, deadlines);
     },
     isIdle: forwarder.isIdle,
+    lines: undefined,
     look: function (now) {
       deadlines.set(HANDSHAKE, links.tick(now));
     },
@@ -350,6 +358,19 @@ export function createController(
   const lines = pathsOf(config, ports, function (server, bytes, now): void {
     lineHeartbeat(server, bytes, now);
   });
+  if (WITH_FAST_POLL && WITH_SERIAL_LINES) {
+    const packets = lines.past!;
+    rounds.lines = {
+      packetOf: function (view) {
+        return packets.packetOf(view, session, pair.record);
+      },
+      lastNumber: packets.lastNumber,
+      passed: function (view, past, bytes) {
+        packets.count(view.index, past.count - past.unsent, past.unsent, past.heard);
+        linePassed(view.line!, past, bytes);
+      },
+    };
+  }
 
   const fencing = fencingOf(pair, ports, deadlines, note);
 
@@ -372,7 +393,7 @@ export function createController(
   }
 
   function lineHeartbeat(server: ServerIndex, bytes: Uint8Array, now: number): void {
-    catchUpPolls();
+    lineStirs++;
     const heard = decodeHeartbeat(bytes, 0, bytes.length);
     const view = pair.servers[server];
     if (isMalformed(heard)) {
@@ -997,6 +1018,8 @@ export function createController(
     to: number,
     now: number,
   ): void {
+    // Packets that went past have had their numbers.
+    catchUpPolls();
     lines.feed(server, bytes, from, to, now);
   }
 
@@ -1021,7 +1044,7 @@ export function createController(
   }
 
   function wantsTick(): boolean {
-    const stirs = links.stirred();
+    const stirs = links.stirred() + lineStirs;
     if (stirs === stirsTold) return false;
     stirsTold = stirs;
     return true;
@@ -1063,11 +1086,12 @@ export function createController(
       deadlines.set(POLL, now + t.pollMs);
       pollServer(pair.servers[0], now);
       pollServer(pair.servers[1], now);
-    }
-    if (deadlines.due(SERIAL_POLL, now)) {
-      deadlines.set(SERIAL_POLL, now + t.serialPollMs);
-      pollLine(pair.servers[0], now);
-      pollLine(pair.servers[1], now);
+      // With the poll nearest to its time, since a turn of its own costs a chip more than the poll.
+      if (WITH_SERIAL_LINES && deadlines.due(SERIAL_POLL, now + t.pollMs / 2)) {
+        deadlines.set(SERIAL_POLL, now + t.serialPollMs);
+        pollLine(pair.servers[0], now);
+        pollLine(pair.servers[1], now);
+      }
     }
     // Polls go first: what waits for a server may take a while.
     const forwardAt = forwarder.tick(now);

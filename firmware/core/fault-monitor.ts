@@ -109,9 +109,10 @@ export function nextJudgement(view: ServerView, t: Timings): number {
   // When the line falls silent too, that is a line in the log at least.
   const lineEnds =
     view.line !== undefined && view.line.up ? view.line.aliveAt + t.serialFailureMs : Infinity;
-  if (view.fault === FAULT_SILENT || view.fault === FAULT_CLOSED) return lineEnds;
-  if (view.fault === FAULT_NETWORK) return lineEnds;
-  let at = silentSince(view) + t.failureMs;
+  if (view.fault === FAULT_CLOSED) return lineEnds;
+  const isSilent = view.fault === FAULT_SILENT || view.fault === FAULT_NETWORK;
+  // Of a silent server a probe that ends shows that its link is closed.
+  let at = isSilent ? Infinity : silentSince(view) + t.failureMs;
   if (lineEnds < at) at = lineEnds;
   if (view.probeAt >= 0 && probeEnds(view, t) < at) at = probeEnds(view, t);
   if (!view.linked && view.fault === FAULT_NONE && view.linkDownAt + t.linkDownMs < at) {

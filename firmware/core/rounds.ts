@@ -11,9 +11,10 @@ import type { Timings } from "./config.js";
 import type { Deadlines } from "./deadlines.js";
 import { FAULT_CLOSED, FAULT_NONE, FAULT_SILENT } from "./fault-monitor.js";
 import { POLLS_KEPT, sawLife } from "./information.js";
-import type { ServerView } from "./information.js";
+import type { LineView, ServerView } from "./information.js";
 import { hasOtherDisk, isForcedApart, otherOf } from "./pair.js";
 import type { Pair } from "./pair.js";
+import { takeGauges } from "../../protocol/messages.js";
 import { MODE_BOTH } from "../../protocol/record.js";
 import type { ServerIndex } from "../../protocol/record.js";
 
@@ -38,6 +39,8 @@ export interface Rounds {
   deadlines: Deadlines;
   /** Nothing in the forward path waits for the time to pass. */
   isIdle(): boolean;
+  /** Undefined in a build without serial lines. */
+  lines: LineRounds | undefined;
   /** Of a tick's work, what is to be done now and then: does a link take what it is sent? May end the rounds. */
   look(now: number): void;
   /**
@@ -47,6 +50,32 @@ export interface Rounds {
   passed(pollAt: number, lateTurns: number, worstLateMs: number): void;
   /** What the newest of those answers measured. */
   measured(server: ServerIndex, bytes: Uint8Array): void;
+}
+
+/** The same for servers' serial lines. The home writes when each poll was sent here too (`line.polls.sentAt`). */
+export interface LineRounds {
+  /** The packet of a line's latest poll, under the next packet's number; undefined where the line's form is not the binary one. */
+  packetOf(view: ServerView): Uint8Array | undefined;
+  /** Number of the last packet heard on a line, -1 before the first. */
+  lastNumber(server: ServerIndex): number;
+  /**
+   * Polls of a server's line have gone by, and answers.
+   * @param bytes the newest answer's datagram, which may be followed by more; undefined: there was none
+   */
+  passed(view: ServerView, past: LinePast, bytes: Uint8Array | undefined): void;
+}
+
+/** What has gone by on a server's serial line. */
+export interface LinePast {
+  /** Polls counted, the last one at `sentAt`. */
+  count: number;
+  sentAt: number;
+  /** Of these, polls that the line had no room for. */
+  unsent: number;
+  /** Answers heard, each to the poll that was then the latest. */
+  heard: number;
+  /** Polls sent since the one that was answered last: 0 or 1. */
+  behind: number;
 }
 
 /** Age of a write below which neither rule of stalls has anything to say. @unit ms */
@@ -110,6 +139,22 @@ export function nextButPolls(pair: Pair, deadlines: Deadlines): number {
     if (ends < next) next = ends;
   }
   return next;
+}
+
+/** The same for a server's line; `bytes` as for LineRounds.passed. */
+export function linePassed(line: LineView, past: LinePast, bytes: Uint8Array | undefined): void {
+  const polls = line.polls;
+  polls.counter = (polls.counter + past.count) >>> 0;
+  if (past.count > 0) {
+    line.polledAt = past.sentAt;
+    line.answered = false;
+    polls.sent = polls.sent + past.count < POLLS_KEPT ? polls.sent + past.count : POLLS_KEPT;
+  }
+  if (bytes === undefined) return;
+  line.answered = past.behind === 0;
+  line.saidAt = polls.sentAt[((polls.counter - past.behind) >>> 0) % POLLS_KEPT];
+  if (line.saidAt > line.aliveAt) line.aliveAt = line.saidAt;
+  takeGauges(line.said!, bytes);
 }
 
 /**

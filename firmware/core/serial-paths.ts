@@ -1,7 +1,7 @@
 /**
  * The serial lines to the servers: a second path for polls, and for the record when the network is gone.
  *
- *     poll      every serialPollMs ──> DATAGRAM ──line──> server ──> DATAGRAM: a heartbeat
+ *     poll      about every serialPollMs ──> DATAGRAM ──line──> server ──> DATAGRAM: a heartbeat
  *     record    while a server out of the network's reach is behind ──> SEALED
  *
  * Framing and counting only; what a heartbeat means is information.ts' business. Nothing is queued here:
@@ -16,7 +16,14 @@ import { FRAME_DATAGRAM, HEADER_BYTES, frameOf } from "../../protocol/frame.js";
 import { KIND_RECORD, encodeControl, encodePoll } from "../../protocol/messages.js";
 import { epochOf } from "../../protocol/record.js";
 import type { RoleRecord, ServerIndex } from "../../protocol/record.js";
-import { SIDE_CONTROLLER, SIDE_OTHER, SerialDecoder, encodeSerial } from "../../protocol/serial.js";
+import {
+  FORM_BINARY,
+  SIDE_CONTROLLER,
+  SIDE_OTHER,
+  SerialDecoder,
+  encodeSerial,
+  serialPacket,
+} from "../../protocol/serial.js";
 import type { Crc32, SerialCounts } from "../../protocol/serial.js";
 import { sealedFrame } from "../../protocol/serial-seal.js";
 
@@ -25,12 +32,28 @@ export interface SerialPaths {
   feed(server: ServerIndex, bytes: Uint8Array, start: number, end: number, now: number): void;
   /** Sends the poll that was just counted. */
   poll(view: ServerView, session: Uint8Array, record: RoleRecord | undefined): void;
+  /** For whoever carries out ordinary rounds; undefined in a build without lines. */
+  past: LinesPast | undefined;
   /** Tells a server of a record; it must have been heard on the line in this boot of its own. */
   tell(view: ServerView, record: RoleRecord, fresh: boolean, forced: boolean): void;
   /** @returns undefined when this server has no line */
   counts(server: ServerIndex): SerialCounts | undefined;
   /** Packets the line had no room for. */
   unsent(server: ServerIndex): number;
+}
+
+/** What packets are that go past this file, and what they leave behind. */
+export interface LinesPast {
+  /** A poll as a packet, under the next packet's number; undefined where the line's form is not the binary one. */
+  packetOf(
+    view: ServerView,
+    session: Uint8Array,
+    record: RoleRecord | undefined,
+  ): Uint8Array | undefined;
+  /** Number of the last packet heard, -1 before the first. */
+  lastNumber(server: ServerIndex): number;
+  /** Packets that were sent, not sent for want of room, and heard, one after the other. */
+  count(server: ServerIndex, sent: number, unsent: number, heard: number): void;
 }
 
 /** @param onDatagram one datagram of a server; the bytes are the receiver's */
@@ -84,14 +107,43 @@ export function createSerialPaths(
     seqs[server] = (seqs[server] + 1) & 255;
   }
 
-  function poll(view: ServerView, session: Uint8Array, record: RoleRecord | undefined): void {
+  function pollFrame(
+    view: ServerView,
+    session: Uint8Array,
+    record: RoleRecord | undefined,
+  ): Uint8Array {
     const datagram = encodePoll({
       counter: view.line!.polls.counter,
       linkNonce: view.linkNonce,
       sessionId: session,
       epoch: epochOf(record),
     });
-    send(view.index, frameOf(FRAME_DATAGRAM, 0, 0, datagram));
+    return frameOf(FRAME_DATAGRAM, 0, 0, datagram);
+  }
+
+  function poll(view: ServerView, session: Uint8Array, record: RoleRecord | undefined): void {
+    send(view.index, pollFrame(view, session, record));
+  }
+
+  function packetOf(
+    view: ServerView,
+    session: Uint8Array,
+    record: RoleRecord | undefined,
+  ): Uint8Array | undefined {
+    const server = view.index;
+    if (config.servers[server].serial !== FORM_BINARY) return undefined;
+    const frame = pollFrame(view, session, record);
+    return serialPacket(SIDE_CONTROLLER, seqs[server], frame, 0, frame.length, crc32!);
+  }
+
+  function lastNumber(server: ServerIndex): number {
+    return decoders[server]!.lastNumber();
+  }
+
+  function count(server: ServerIndex, sent: number, unsent: number, heard: number): void {
+    seqs[server] = (seqs[server] + sent) & 255;
+    unsentCounts[server] += unsent;
+    if (heard > 0) decoders[server]!.passed(heard);
   }
 
   function tell(view: ServerView, record: RoleRecord, fresh: boolean, forced: boolean): void {
@@ -117,7 +169,14 @@ export function createSerialPaths(
 
   open(0);
   open(1);
-  return { feed: feed, poll: poll, tell: tell, counts: counts, unsent: unsent };
+  return {
+    feed: feed,
+    poll: poll,
+    past: { packetOf: packetOf, lastNumber: lastNumber, count: count },
+    tell: tell,
+    counts: counts,
+    unsent: unsent,
+  };
 }
 
 function nothing(): void {}
@@ -133,5 +192,12 @@ export function pathsOf(
   onDatagram: (server: ServerIndex, bytes: Uint8Array, now: number) => void,
 ): SerialPaths {
   if (WITH_SERIAL_LINES) return createSerialPaths(config, ports, onDatagram);
-  return { feed: nothing, poll: nothing, tell: nothing, counts: noCounts, unsent: () => 0 };
+  return {
+    feed: nothing,
+    poll: nothing,
+    past: undefined,
+    tell: nothing,
+    counts: noCounts,
+    unsent: () => 0,
+  };
 }

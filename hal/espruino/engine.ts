@@ -81,7 +81,7 @@ export interface EngineUtilities {
   toString(bytes: Uint8Array): string;
   /** The string's own bytes: no copy. */
   toArrayBuffer(text: string): ArrayBuffer;
-  CRC32(data: Uint8Array): number;
+  CRC32(data: Uint8Array | string): number;
   enableWatchdog(seconds: number, isAuto: boolean): void;
   kickWatchdog(): void;
   reboot(): void;

@@ -24,12 +24,17 @@ export function openSerial(options: SerialOptions): Serial {
   let open = true;
   device.setup(options.baud, setup);
   const line = createPacedLine(device, options.baud, WAITING_MAX, () => undefined);
-  device.on("data", (data) => {
+  const ordinary = (data: string): void => {
     if (!open) return;
     chunk = new Uint8Array(E.toArrayBuffer(data));
     options.onReadable(chunk.length);
     chunk = undefined;
-  });
+  };
+  // Whoever taps a line never closes it.
+  device.on(
+    "data",
+    options.tap === undefined ? ordinary : options.tap({ write: line.write, ordinary: ordinary }),
+  );
   return {
     read: () => chunk,
     write: (bytes) => open && line.write(E.toString(bytes)),

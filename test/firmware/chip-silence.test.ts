@@ -14,7 +14,11 @@ function board(silenceMs = SILENCE_MS) {
   let heardBy: (bytes: Uint8Array) => void = () => undefined;
   let onLine: (count: number) => void = () => undefined;
   const line = { read: () => new Uint8Array(4), write: () => true, close: () => undefined };
-  const core = { start: () => undefined, tick: (at: number) => at + 1000 } as object;
+  const core = {
+    start: () => undefined,
+    tick: (at: number) => at + 1000,
+    wantsTick: () => false,
+  } as object;
   for (const name of ["onHeartbeat", "onSerial"] as const) {
     Object.assign(core, { [name]: () => undefined });
   }

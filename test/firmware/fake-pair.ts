@@ -134,6 +134,8 @@ export class FakeServer {
   wired = true;
   /** Changes what its line brings to the controller. */
   garble: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
+  /** Its line brings so much at once. */
+  pieceBytes = Infinity;
   /** Records it was told by its line. */
   sealed: RoleRecord[] = [];
   private lineSeq = 0;
@@ -271,9 +273,12 @@ export class FakeServer {
     const bytes = this.garble(
       encodeSerial(FORM_BINARY, SIDE_OTHER, this.lineSeq++, answer, 0, answer.length, crc32),
     );
-    world.later(bytes.length * SERIAL_BYTE_MS, () => {
-      if (this.wired) world.core?.onSerial(this.index, bytes, 0, bytes.length, world.now);
-    });
+    for (let from = 0; from < bytes.length; from += this.pieceBytes) {
+      const piece = bytes.slice(from, from + this.pieceBytes);
+      world.later((from + piece.length) * SERIAL_BYTE_MS, () => {
+        if (this.wired) world.hearLine(this.index, piece);
+      });
+    }
   }
 
   private onFrame(type: number, id: number, bytes: Uint8Array, start: number, end: number): void {
@@ -467,11 +472,12 @@ export class FakePair {
   forwards = false;
   /** Ordinary rounds of polls are carried out as a board's loop does it (firmware/fast-poll.ts). */
   fast = false;
-  /** Polls as they went out. */
+  /** Polls as they went out, and what went out on lines. */
   pollLog: string[] = [];
-  /** Rounds that were carried out so, and heartbeats that were taken so. */
+  /** Rounds that were carried out so, heartbeats that were taken so, and bytes of lines. */
   fastRounds = 0;
   fastHeartbeats = 0;
+  fastLineBytes = 0;
   /** Time a write to flash takes; Infinity: it never ends by itself. */
   persistMs = 0.2;
   written: RoleRecord[] = [];
@@ -499,6 +505,7 @@ export class FakePair {
   private owners = new Map<number, FakeServer>();
   private polls: FastPoll | undefined;
   private fastHandlers: ((text: string) => void)[] = [];
+  private lineHandlers: ((text: string) => void)[] = [];
   private tickWanted = false;
   /** What comes while the controller's loop does not run. */
   private blocked: (() => void)[] | undefined;
@@ -598,12 +605,7 @@ export class FakePair {
       poll: (server, bytes) => {
         this.sendPoll(server, bytes.slice());
       },
-      serial: (server, bytes) => {
-        const copy = bytes.slice();
-        if (this.lineFull[server]) return false;
-        this.later(copy.length * SERIAL_BYTE_MS, () => this.servers[server].onLine(copy));
-        return true;
-      },
+      serial: (server, bytes) => this.writeLine(server, bytes.slice()),
       crc32,
       fence: (server, on) => this.setFence(server, on),
       powered: (server) => this.powered[server]!,
@@ -659,11 +661,21 @@ export class FakePair {
     this.later(WIRE_MS, () => this.servers[server].onPoll(bytes));
   }
 
+  private writeLine(server: ServerIndex, bytes: Uint8Array): boolean {
+    this.pollLog.push(
+      `${this.now.toFixed(3)} line of ${this.servers[server].id} ${Buffer.from(bytes).toString("hex")}`,
+    );
+    if (this.lineFull[server]) return false;
+    this.later(bytes.length * SERIAL_BYTE_MS, () => this.servers[server].onLine(bytes));
+    return true;
+  }
+
   /** As a board's loop does it: a tick follows whatever reaches the core, and nothing else does. */
   private openFast(core: ControllerCore): void {
     const polls = createFastPoll({
       toText: (bytes) => Buffer.from(bytes).toString("latin1"),
       toBuffer: (text) => new Uint8Array(Buffer.from(text, "latin1")).buffer,
+      crc32: (data) => zlibCrc32(typeof data === "string" ? Buffer.from(data, "latin1") : data),
       now: () => this.now,
     });
     this.polls = polls;
@@ -683,13 +695,24 @@ export class FakePair {
         },
       }),
     );
+    this.lineHandlers = this.servers.map(({ index }) =>
+      polls.line(index, {
+        write: (text) => this.writeLine(index, new Uint8Array(Buffer.from(text, "latin1"))),
+        ordinary: (text) => {
+          const bytes = new Uint8Array(Buffer.from(text, "latin1"));
+          this.fastLineBytes -= bytes.length;
+          this.core?.onSerial(index, bytes, 0, bytes.length, this.now);
+        },
+      }),
+    );
     this.core = new Proxy(core, {
       get: (target, name: keyof ControllerCore) => {
         const value = target[name];
         if (typeof value !== "function" || name === "tick" || name === "status") return value;
         return (...args: unknown[]) => {
           const result = (value as (...all: unknown[]) => unknown)(...args);
-          if (name !== "onBytes" || core.wantsTick()) this.tickWanted = true;
+          const mayMeanNothing = name === "onBytes" || name === "onSerial";
+          if (!mayMeanNothing || core.wantsTick()) this.tickWanted = true;
           return result;
         };
       },
@@ -705,6 +728,17 @@ export class FakePair {
       this.fastHeartbeats++;
       this.fastHandlers[server]!(Buffer.from(answer).toString("latin1"));
     } else this.core.onHeartbeat(server, answer, this.now);
+  }
+
+  /** A server's line has brought this. */
+  hearLine(server: ServerIndex, bytes: Uint8Array): void {
+    if (this.core === undefined) return;
+    if (this.blocked !== undefined) {
+      this.blocked.push(() => this.hearLine(server, bytes));
+    } else if (this.polls !== undefined && this.config.servers[server].serial !== undefined) {
+      this.fastLineBytes += bytes.length;
+      this.lineHandlers[server]!(Buffer.from(bytes).toString("latin1"));
+    } else this.core.onSerial(server, bytes, 0, bytes.length, this.now);
   }
 
   /** Ends the write under way; the record is in flash, and the controller hears of it. */

@@ -16,6 +16,7 @@ const RUNS = Number(process.env["FAST_POLL_RUNS"] ?? 100);
 class World {
   readonly pair: FakePair;
   readonly heard: Uint8Array[][] = [[], []];
+  readonly heardByLine: Uint8Array[][] = [[], []];
   private disks = 0;
 
   constructor(mode: "both" | "solo", withLines: boolean, fast: boolean, forwards: boolean) {
@@ -37,10 +38,24 @@ class World {
       this.heard[server]!.push(answer);
       hear(server, answer);
     };
+    for (const server of pair.servers) {
+      server.garble = (bytes) => {
+        const heard = this.heardByLine[server.index]!;
+        heard.push(bytes);
+        return this.damage(bytes);
+      };
+    }
   }
+
+  /** What the next answers by lines become. */
+  damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
 
   inject(server: number, bytes: Uint8Array): void {
     this.pair.later(0, () => this.pair.hear(server === 0 ? 0 : 1, bytes));
+  }
+
+  injectByLine(server: number, bytes: Uint8Array): void {
+    this.pair.later(0, () => this.pair.hearLine(server === 0 ? 0 : 1, bytes));
   }
 
   replaceDisk(server: FakeServer): void {
@@ -161,6 +176,49 @@ const KINDS: ((world: World, server: FakeServer, step: Step) => void)[] = [
     changed[a % changed.length]! ^= 1 << (b % 8);
     world.inject(server.index, changed);
   },
+  // And the same on lines: what a server said there again, older, cut, changed; noise; our own echo, another's answer.
+  (world, server, { a }) => {
+    const all = world.heardByLine[server.index]!;
+    const again = all[all.length - 1 - (a % 3)];
+    if (again !== undefined) world.injectByLine(server.index, again);
+  },
+  (world, server, { a, b }) => {
+    const last = world.heardByLine[server.index]!.at(-1);
+    if (last === undefined) return;
+    world.injectByLine(server.index, last.slice(a % last.length, b % 2 === 0 ? last.length : b));
+  },
+  (world, server, { a, b }) => {
+    const last = world.heardByLine[server.index]!.at(-1);
+    if (last === undefined) return;
+    const changed = last.slice();
+    changed[a % changed.length]! ^= 1 << (b % 8);
+    world.injectByLine(server.index, changed);
+  },
+  (world, server, { a, b }) => {
+    const noise = [0x7e, 0x7d, b & 255, 0x0a, 0x5e, a & 255];
+    const bytes = Array.from({ length: a % 40 }, (_, at) => noise[(at * (1 + (b % 5))) % 6]!);
+    world.injectByLine(server.index, new Uint8Array(bytes));
+  },
+  (world, server, { a }) => world.injectByLine(server.index, filled(a * 2, 0x41)),
+  (world, server) => {
+    const last = world.heardByLine[1 - server.index]!.at(-1);
+    if (last !== undefined) world.injectByLine(server.index, last);
+  },
+  (world, _, { a, b }) => {
+    let left = a % 4;
+    world.damage = (bytes) => {
+      if (left-- <= 0) return bytes;
+      const changed = bytes.slice(b % 3 === 0 ? a % bytes.length : 0);
+      changed[(a * 7 + b) % changed.length]! ^= 1 << (b % 8);
+      return b % 5 === 0 ? new Uint8Array([...changed, ...changed]) : changed;
+    };
+  },
+  (_, server, { a }) => {
+    server.pieceBytes = a % 3 === 0 ? Infinity : 1 + (a % 90);
+  },
+  (world, server, { a }) => {
+    world.pair.lineFull[server.index] = a % 2 === 0;
+  },
   // The answer to the latest poll, of another server.
   (world, server) => {
     const last = world.heard[1 - server.index]!.at(-1);
@@ -182,6 +240,7 @@ const steps = fc.array(
 
 let rounds = 0;
 let heartbeats = 0;
+let lineBytes = 0;
 
 function compare(mode: "both" | "solo", withLines: boolean, forwards: boolean, all: Step[]): void {
   const plain = new World(mode, withLines, false, forwards);
@@ -199,6 +258,7 @@ function compare(mode: "both" | "solo", withLines: boolean, forwards: boolean, a
   }
   rounds += fast.pair.fastRounds;
   heartbeats += fast.pair.fastHeartbeats;
+  lineBytes += fast.pair.fastLineBytes;
 }
 
 describe("ordinary rounds", () => {
@@ -216,6 +276,7 @@ describe("ordinary rounds", () => {
     // It was no comparison of a thing with itself.
     expect(rounds).toBeGreaterThan(10 * RUNS);
     expect(heartbeats).toBeGreaterThan(20 * RUNS);
+    expect(lineBytes).toBeGreaterThan(500 * RUNS);
   }, 600_000);
 
   test("with nothing the matter every heartbeat and every tick but now and then one is taken so", () => {
@@ -255,6 +316,16 @@ describe("ordinary rounds", () => {
       expect(took).toBeLessThanOrEqual(world.pair.config.timings.failureMs + 2);
     }
   });
+});
+
+test("a silent server's link closes: it has failed by that as soon as the probe ends", () => {
+  const { pair } = new World("solo", false, true, false);
+  pair.b.hang();
+  pair.until(() => pair.core!.console("servers", pair.now).includes("silent"));
+  pair.b.kill();
+  const closed = (): number => pair.notes.findIndex(({ text }) => text.includes("link closed and"));
+  const took = pair.until(() => closed() >= 0);
+  expect(took).toBeLessThanOrEqual(pair.config.timings.probeMs + 1);
 });
 
 describe("a heartbeat's measurements", () => {
