@@ -75,6 +75,8 @@ export class Context {
   job: Job | undefined = undefined;
 
   tracking = false;
+  /** Rows that the commands of one MULTI may still read to count keys. */
+  rowsLeft = 0;
   localKeys = new Map<string, KeyState>();
   localFields = new Map<string, Map<string, FieldValue>>();
   localFlushed = false;

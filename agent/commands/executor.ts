@@ -101,6 +101,7 @@ class CommandExecutor implements Executor {
       return this.result(false);
     }
     c.tracking = true;
+    c.rowsLeft = TRANSACTION_WORK_MAX;
     const effectsStart = effects.length;
     let work = TRANSACTION_WORK_MAX;
     writeArray(reply, commands.length);

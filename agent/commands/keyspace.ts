@@ -258,6 +258,21 @@ export class KeyspaceState implements Keyspace {
     return unseen;
   }
 
+  /**
+   * Reads rows of `unseenKeys`, for good: whoever is told "not yet" and comes again finds fewer.
+   * @returns how many of `max` were not needed
+   */
+  seeUnseen(max: number): number {
+    let left = max;
+    for (const item of this.items.values()) {
+      if (this.unseen === 0 || left === 0) break;
+      if (item.stored !== UNSEEN) continue;
+      this.see(item);
+      left--;
+    }
+    return left;
+  }
+
   /** Reads the row of an item, unless that was done; to be called before a row in its place is handed over. */
   private see(item: Item): void {
     if (item.stored !== UNSEEN) return;

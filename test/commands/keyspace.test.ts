@@ -372,6 +372,31 @@ describe("keyspace", () => {
     expect(rowsOf(store)).toHaveLength(1);
   });
 
+  it("counts such keys inside MULTI too: when they are too many for one turn, in the next ones", () => {
+    const COUNT = 45_000;
+    const store = createMemoryStore();
+    const before = new Subject(store);
+    for (let i = 0; i < 10; i++) before.do("SET", `k${i}`, "old");
+    drain(before.keyspace, store);
+    const primary = new Subject();
+    for (let i = 0; i < COUNT; i++) primary.do("SET", `k${i}`, "new");
+    const subject = new Subject(store);
+    subject.keyspace.reset(0);
+    for (const { index, effects } of primary.log) {
+      subject.keyspace.apply(effects, 0, effects.length, index, undefined);
+    }
+    subject.index = COUNT;
+    const count = (): string => subject.all(["SET", "more", "1"], ["DBSIZE"], ["DBSIZE"]);
+    expect(count()).toMatch(
+      /^\*3\r\n\+OK\r\n-ERR dyad: keys that came in a batch are being counted/,
+    );
+    expect(count()).toMatch(/-ERR dyad: .*\r\n-ERR dyad/);
+    const size = `:${COUNT + 1}\r\n`;
+    expect(count()).toBe(`*3\r\n+OK\r\n${size}${size}`);
+    expect(subject.all(["DEL", "k1", "k20"], ["DBSIZE"])).toBe(`*2\r\n:2\r\n:${COUNT - 1}\r\n`);
+    expect(subject.do("DBSIZE")).toBe(`:${COUNT - 1}\r\n`);
+  });
+
   it("takes the expiry row away that a key had which was set without a look at its row", () => {
     const store = createMemoryStore();
     const before = new Subject(store);
