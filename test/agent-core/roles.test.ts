@@ -213,6 +213,22 @@ describe("rule 19: equal epoch with other content", () => {
     expect(world.a.heartbeat().problem).toMatch(/^stopped: /);
     expect(world.a.heartbeat().peerUp).toBe(false);
   });
+
+  test("a later record is adopted, but not served under before the process is started anew", () => {
+    const world = new World();
+    world.begin();
+    const other = world.makeRecord(1, 1, MODE_BOTH);
+    world.links[0]!.control({ kind: 7, record: other, fresh: false, forced: false });
+    world.settle();
+    world.write(2, 0, MODE_SOLO, [0]);
+    world.settle();
+    expect(epochOf(world, 0)).toBe(2);
+    expect(world.a.status()["role"]).toBe("stopped");
+    expect(world.ask(0, "GET", "k")).toMatch(/^outcome 1/);
+    world.a.restart();
+    expect(world.a.status()["epoch"]).toBe(2);
+    expect(world.a.status()["role"]).toBe("solo");
+  });
 });
 
 describe("force: two servers that were forced, each without the other", () => {
