@@ -441,14 +441,14 @@ export function createController(
     if (record === undefined) return;
     if (record.epoch > pair.epochHeard) pair.epochHeard = record.epoch;
     const own = pair.record;
-    const id = view.id;
-    if (own === undefined || record.epoch < own.epoch) return;
+    if (own === undefined || record.epoch < own.epoch || recordsEqual(record, own)) return;
     if (view.index !== own.primary && areApart(own, record)) return;
-    if (record.epoch > own.epoch) {
-      alarm(id + " has epoch " + record.epoch + ", above this controller's " + own.epoch, now);
-    } else if (!recordsEqual(record, own)) {
-      alarm(id + " has another record of epoch " + own.epoch, now);
-    }
+    alarm(
+      record.epoch > own.epoch
+        ? view.id + " has epoch " + record.epoch + ", above this controller's " + own.epoch
+        : view.id + " has another record of epoch " + own.epoch,
+      now,
+    );
   }
 
   function onReport(
