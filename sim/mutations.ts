@@ -257,9 +257,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: CONTROLLER,
-        find: "    ports.persist(encodeRecord(proposal.record));",
+        find: "    ports.persist(encodeRecord(record));",
         replace:
-          "    pair.record = proposal.record;\n    tellServer(0, now);\n    tellServer(1, now);\n    pair.record = old;\n    ports.persist(encodeRecord(proposal.record));",
+          "    pair.record = record;\n    tellServer(0, now);\n    tellServer(1, now);\n    pair.record = old;\n    ports.persist(encodeRecord(record));",
       },
     ],
     seedsMax: SEEDS_MAX,
@@ -497,13 +497,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: CONTROLLER,
-        find: "    if (record.epoch > own.epoch) {\n      alarm(",
-        replace: "    if (record.epoch > own.epoch && own.epoch < 0) {\n      alarm(",
-      },
-      {
-        file: CONTROLLER,
-        find: "    } else if (!recordsEqual(record, own)) {",
-        replace: "    } else if (record.epoch === own.epoch && !recordsEqual(record, own)) {",
+        find: "if (own === undefined || record.epoch < own.epoch || recordsEqual(record, own)) return;",
+        replace:
+          "if (own === undefined || record.epoch !== own.epoch || recordsEqual(record, own)) return;",
       },
     ],
     seedsMax: SEEDS_MAX,
