@@ -105,9 +105,10 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
   let heardAt = 0;
   let rounds: Rounds;
 
-  /** What ends with a flag, without its escapes; "" when one of them stands before the flag. */
+  /** What ends with a flag, without its escapes; "" when one of them stands for the first flag or before the last. */
   function unstuffed(text: string): string {
     const bytes = new Bytes(toBuffer(text));
+    if (bytes[0] !== FLAG_BYTE) return "";
     let at = bytes.indexOf(ESCAPE_BYTE);
     if (at < 0) return text;
     let plain = "";
@@ -131,7 +132,8 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
     const view = rounds.servers[server];
     /** What has come since the core's decoder stood between two packets. */
     let held = "";
-    let isClean = true;
+    /** So much may wait for its end; 0: the decoder stands within a packet. */
+    let room = HELD_MAX;
     const flag = FLAG;
     // What an ordinary answer consists of; the head changes with every poll.
     let head = NEVER;
@@ -165,7 +167,6 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
       source = unstuffed(text);
       // In the 7-bit form nothing is where it should be, nor where there is more than one packet.
       if (
-        source.charAt(0) === flag &&
         source.charCodeAt(1) > 127 &&
         source.charCodeAt(FRAME_AT + 2) * 256 + source.charCodeAt(FRAME_AT + 3) ===
           source.length - DATAGRAM_AT - END_CHARS
@@ -243,11 +244,13 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
       last = "";
     }
 
-    /** What is held goes one way or the other. @param isWhole it ends with a flag, the only one in the last piece */
-    function ended(isWhole: boolean): void {
+    /** What is held goes one way or the other, unless the packet has just begun. @param piece the last of it */
+    function ended(piece: string): void {
+      const at = held === piece ? piece.indexOf(flag, 1) : piece.indexOf(flag);
+      if (at < 0 && room > 0 && held.length <= room) return;
       const text = held;
       held = "";
-      if (isWhole && isClean && head !== NEVER) {
+      if (room > 0 && head !== NEVER && at === piece.length - 1) {
         const plain = unstuffed(text);
         if (
           plain.length === crcAt + END_CHARS &&
@@ -264,7 +267,7 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
           return;
         }
       }
-      isClean = isWhole || text.charAt(text.length - 1) === flag;
+      room = text.charAt(text.length - 1) === flag ? HELD_MAX : 0;
       take(text);
     }
 
@@ -280,8 +283,7 @@ export function createFastSerial(engine: SerialEngine): FastSerial {
     /** Whatever has no end yet waits for it. */
     return function (text: string): void {
       held += text;
-      const at = text.indexOf(flag, held.length === text.length ? 1 : 0);
-      if (at >= 0 || !isClean || held.length > HELD_MAX) ended(at === text.length - 1);
+      if (text.indexOf(flag) >= 0 || held.length > room) ended(text);
     };
   }
 

@@ -75,6 +75,8 @@ class World {
       calls: pair.forward.calls.splice(0),
       status: pair.core === undefined ? undefined : pair.core.status(pair.now),
       servers: pair.core === undefined ? undefined : pair.core.console("servers", pair.now),
+      // Whoever asked has made the books complete.
+      views: pair.core === undefined ? undefined : structuredClone(pair.core.rounds.servers),
     };
   }
 }
@@ -314,6 +316,49 @@ describe("ordinary rounds", () => {
       world.pair.a.powerOff();
       const took = world.pair.until(() => world.pair.roles.startsWith("solo(b)"));
       expect(took).toBeLessThanOrEqual(world.pair.config.timings.failureMs + 2);
+    }
+  });
+});
+
+describe("an ordinary packet on a serial line", () => {
+  function counts(pair: FakePair): Record<string, number | string> {
+    return { ...pair.status.controller.serial[0]! };
+  }
+
+  /** Lets one answer by line come, changed; then some whole ones. */
+  function afterOne(world: World, change: (bytes: Uint8Array) => Uint8Array): object {
+    const { pair } = world;
+    let isDone = false;
+    pair.run(600);
+    pair.a.garble = (bytes) => {
+      if (isDone) return bytes;
+      isDone = true;
+      return change(bytes);
+    };
+    pair.run(150);
+    const seen = counts(pair);
+    pair.run(300);
+    return { seen, later: counts(pair) };
+  }
+
+  test("with any one byte changed, missing or doubled is counted, and not believed", () => {
+    const changes: ((bytes: Uint8Array, at: number) => Uint8Array)[] = [
+      (bytes, at) => bytes.map((byte, i) => (i === at ? byte ^ 0x20 : byte)),
+      (bytes, at) => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte)),
+      (bytes, at) => new Uint8Array([...bytes.slice(0, at), ...bytes.slice(at + 1)]),
+      (bytes, at) => new Uint8Array([...bytes.slice(0, at + 1), ...bytes.slice(at)]),
+      // As if somebody had escaped it once more.
+      (bytes, at) =>
+        new Uint8Array([...bytes.slice(0, at), 0x7d, bytes[at]! ^ 0x20, ...bytes.slice(at + 1)]),
+    ];
+    const fast = new World("both", true, true, false);
+    const plain = new World("both", true, false, false);
+    const length = 190;
+    for (let at = 0; at < length; at += 7) {
+      for (const change of changes) {
+        const one = afterOne(fast, (bytes) => change(bytes, at));
+        expect(one, `byte ${at}`).toEqual(afterOne(plain, (bytes) => change(bytes, at)));
+      }
     }
   });
 });
