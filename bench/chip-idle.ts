@@ -33,7 +33,6 @@ const M4_PER_SECOND = [60e6, 100e6] as const;
 const POLL_MS = 3000;
 const TIMINGS = {
   pollMs: POLL_MS,
-  // As far apart as on a board.
   serialPollMs: 3 * POLL_MS,
   failureMs: 60_000,
   serialFailureMs: 60_000,
@@ -108,17 +107,18 @@ async function layCable(dir: string, id: ServerId, cables: ChildProcess[]) {
   return { chip, server };
 }
 
-async function measure(withLines: boolean, noClients: boolean): Promise<Idle> {
+/** @param linesEvery a serial poll for so many polls; 0: no lines */
+async function measure(linesEvery: number, noClients: boolean): Promise<Idle> {
   const dir = mkdtempSync(join(tmpdir(), "dyad-idle-"));
   const cables: ChildProcess[] = [];
   let pair: ChipPair | undefined;
   try {
-    const lines = withLines
+    const lines = linesEvery
       ? { a: await layCable(dir, "a", cables), b: await layCable(dir, "b", cables) }
       : undefined;
     pair = await ChipPair.make(
       ENGINE,
-      { timings: TIMINGS },
+      { timings: { ...TIMINGS, serialPollMs: linesEvery * POLL_MS || TIMINGS.serialPollMs } },
       undefined,
       undefined,
       lines,
@@ -164,11 +164,12 @@ export async function printIdle(): Promise<void> {
     ]);
     console.log(rows.at(-1)!.join("  "));
   };
-  show("one path, no clients' ports", await measure(false, true));
-  show("one path", await measure(false, false));
-  if (spawnSync("socat", ["-V"]).status === 0)
-    show("two paths: serial lines too", await measure(true, false));
-  else console.log("two paths: needs socat, skipped");
+  show("one path, no clients' ports", await measure(0, true));
+  show("one path", await measure(0, false));
+  if (spawnSync("socat", ["-V"]).status === 0) {
+    show("two paths: serial lines too", await measure(3, false));
+    show("two paths, serial at every poll", await measure(1, false));
+  } else console.log("two paths: needs socat, skipped");
   console.log();
   printTable(
     [

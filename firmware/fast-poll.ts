@@ -20,7 +20,14 @@
  */
 import type { RawDatagram, RawSerial } from "../hal/hal.js";
 import { writeU32 } from "../protocol/frame.js";
-import { GAUGES_BYTES, SAYS_AT, STALLS_AT, gaugesAt } from "../protocol/messages.js";
+import {
+  GAUGES_BYTES,
+  LOAD_AT,
+  SAYS_AT,
+  SERVICE_AT,
+  STALLS_AT,
+  gaugesAt,
+} from "../protocol/messages.js";
 import type { Heartbeat } from "../protocol/messages.js";
 import type { ServerIndex } from "../protocol/record.js";
 import { POLL, SERIAL_POLL } from "./core/deadlines.js";
@@ -62,6 +69,8 @@ const END = 1;
 const MEASURED = 2;
 /** No answer is ordinary. */
 const FORGET = 3;
+/** The target of reads is told the load, if that is another than it was told before. */
+const LOADED = 4;
 
 /** One server's part. */
 interface Asked {
@@ -138,6 +147,8 @@ export function createFastPoll(engine: PollEngine): FastPoll {
     let tail = "";
     let tailAt = 0;
     let stallsAt = 0;
+    let loadAt = 0;
+    let told = "";
     /** The newest ordinary answer whose measurements the core has not been told, and when it came. */
     let last = "";
     let lastAt = 0;
@@ -165,6 +176,7 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       saysLength = gauges - SAYS_AT;
       says = source.substr(SAYS_AT, saysLength);
       stallsAt = gauges + STALLS_AT;
+      loadAt = gauges + LOAD_AT;
       tailAt = gauges + GAUGES_BYTES;
       tail = source.substr(tailAt);
       kind = source.substr(0, COUNTER_AT);
@@ -179,6 +191,14 @@ export function createFastPoll(engine: PollEngine): FastPoll {
         head = kind + text.substr(4, 4);
       },
       tell: (what) => {
+        if (what === LOADED) {
+          const load = last.substr(loadAt, 2) + last.substr(loadAt + SERVICE_AT - LOAD_AT, 4);
+          if (load !== "" && load !== told) {
+            told = load;
+            rounds.loaded(index, new Uint8Array(engine.toBuffer(load)));
+          }
+          return 0;
+        }
         if (what === MEASURED) {
           if (last !== "") rounds.measured(index, new Uint8Array(engine.toBuffer(last)));
           last = "";
@@ -186,6 +206,7 @@ export function createFastPoll(engine: PollEngine): FastPoll {
         }
         head = NEVER;
         if (what === BEGIN) {
+          told = "";
           if (isOut(view)) {
             kind = NEVER;
           } else {
@@ -291,8 +312,8 @@ export function createFastPoll(engine: PollEngine): FastPoll {
       wakeIn(time > 0 ? time : 0);
       // Behind the polls, which go first.
       if (WITH_CLIENTS && left % MEASURE_EVERY === 0) {
-        asked[0].tell(MEASURED);
-        asked[1].tell(MEASURED);
+        asked[0].tell(LOADED);
+        asked[1].tell(LOADED);
       }
       if (left % LOOK_EVERY === 0) rounds.look(sentAt);
       // A link that was dropped there has ended the rounds.

@@ -573,6 +573,9 @@ export const SAYS_AT = DATAGRAM_HEADER_BYTES + 4;
 export const GAUGES_BYTES = 46;
 /** Of these, where `oldestUnconfirmedMs` and `oldestUncommittedMs` are. */
 export const STALLS_AT = 20;
+/** And `loadPermille`, then `serviceUs`. */
+export const LOAD_AT = 28;
+export const SERVICE_AT = 42;
 
 /** Where a heartbeat's datagram has its measurements. @param idLength of the server's id */
 export function gaugesAt(idLength: number): number {
@@ -590,12 +593,12 @@ export function takeGauges(into: Heartbeat, bytes: Uint8Array): void {
   into.lagEntries = view.getUint32(at + 16);
   into.oldestUnconfirmedMs = view.getUint32(at + STALLS_AT);
   into.oldestUncommittedMs = view.getUint32(at + STALLS_AT + 4);
-  into.loadPermille = view.getUint16(at + 28);
+  into.loadPermille = view.getUint16(at + LOAD_AT);
   into.cpuPermille = view.getUint16(at + 30);
   into.runQueue = view.getUint16(at + 32);
   into.loopDelayUs = view.getUint32(at + 34);
   into.inFlight = view.getUint32(at + 38);
-  into.serviceUs = view.getUint32(at + 42);
+  into.serviceUs = view.getUint32(at + SERVICE_AT);
 }
 
 /** @returns the payload of a CONTROL frame: kind, then the fields in the order of the interface */

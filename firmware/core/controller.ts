@@ -113,6 +113,7 @@ import {
   createTrace,
   seconds,
 } from "./trace.js";
+import { readU32 } from "../../protocol/frame.js";
 import { isMalformed } from "../../protocol/malformed.js";
 import {
   REFUSE_MALFORMED,
@@ -324,6 +325,15 @@ export function createController(
     measured: function (server, bytes) {
       takeGauges(pair.servers[server].said!, bytes);
       setReported(pair.servers[server]);
+    },
+    loaded: function (server, bytes) {
+      const load = bytes[0]! * 256 + bytes[1]!;
+      forwarder.setReported(
+        server,
+        load < 1000 ? load : 1000,
+        pair.servers[server].said!.braking,
+        readU32(bytes, 2),
+      );
     },
     passed: function (pollAt, late, worstMs) {
       lateTurns += late;

@@ -50,6 +50,8 @@ export interface Rounds {
   passed(pollAt: number, lateTurns: number, worstLateMs: number): void;
   /** What the newest of those answers measured. */
   measured(server: ServerIndex, bytes: Uint8Array): void;
+  /** Of that only what the target of reads goes by. @param bytes load and time of a command, as in a heartbeat: u16, u32 */
+  loaded(server: ServerIndex, bytes: Uint8Array): void;
 }
 
 /** The same for servers' serial lines. The home writes when each poll was sent here too (`line.polls.sentAt`). */

@@ -23,7 +23,7 @@ export function openSerial(options: SerialOptions): Serial {
   let chunk: Uint8Array | undefined = undefined;
   let open = true;
   device.setup(options.baud, setup);
-  const line = createPacedLine(device, options.baud, WAITING_MAX, () => undefined);
+  const line = createPacedLine(device, options.baud, WAITING_MAX, undefined);
   const ordinary = (data: string): void => {
     if (!open) return;
     chunk = new Uint8Array(E.toArrayBuffer(data));
