@@ -54,8 +54,11 @@ export const FLAG_SESSION = 0x10;
 /** The payload is the commands of one MULTI, one after the other. */
 export const FLAG_TXN = 0x20;
 
-/** PACK flags: beside FLAG_CLASS_MASK only this: the commands are bare RESP arrays, not frames. */
+/** PACK flags, beside FLAG_CLASS_MASK: the commands are bare RESP arrays, not frames. */
 export const FLAG_PLAIN = 0x40;
+/** PACK flags: how many commands it has, less one. */
+export const PACK_COUNT_SHIFT = 2;
+export const PACK_COUNT_MASK = 0x0f;
 
 /** REPLY outcomes (flags bits 0-1). */
 export const OUTCOME_MASK = 0x03;
@@ -69,7 +72,7 @@ export const SESSION_PREFIX_BYTES = 16;
 /** The client connection's number that begins the payload of PACK and PACK_REPLY. @unit bytes */
 export const CHANNEL_BYTES = 4;
 /** Most commands of one PACK. */
-export const PACK_COMMANDS_MAX = 32;
+export const PACK_COMMANDS_MAX = PACK_COUNT_MASK + 1;
 /** Most answers of one PACK_REPLY: its flags count them. */
 export const PACK_ANSWERS_MAX = 255;
 

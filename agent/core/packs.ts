@@ -27,6 +27,8 @@ import {
   OUTCOME_ANSWER,
   PACK_ANSWERS_MAX,
   PACK_COMMANDS_MAX,
+  PACK_COUNT_MASK,
+  PACK_COUNT_SHIFT,
   WIRE_VERSION,
   WIRE_VERSION_MIN,
   readU16,
@@ -104,7 +106,8 @@ export class Packs {
   take(flags: number, id: number, bytes: Uint8Array, start: number, end: number): string {
     const kind = flags & FLAG_CLASS_MASK;
     const plain = (flags & FLAG_PLAIN) !== 0;
-    if ((flags & ~(FLAG_CLASS_MASK | FLAG_PLAIN)) !== 0 || kind > CLASS_WRITE) {
+    const said = ((flags >> PACK_COUNT_SHIFT) & PACK_COUNT_MASK) + 1;
+    if (flags > 0x7f || kind > CLASS_WRITE) {
       return "a pack with flags " + flags;
     }
     if (end - start <= CHANNEL_BYTES) return "a pack of " + (end - start) + " bytes";
@@ -129,9 +132,11 @@ export class Packs {
       if (bytes[at + 1] !== kind) {
         return "a pack of class " + kind + " with a command of flags " + bytes[at + 1]!;
       }
+      if (readU32(bytes, at + 4) === 0) return "a pack with a command under id 0";
       at += HEADER_BYTES + readU16(bytes, at + 2);
       if (at > end) return "a pack that ends inside a frame";
     }
+    if (count !== said) return "a pack that says " + said + " commands and has " + count;
     if (id + count - 1 > ID_MAX) return "a pack numbered from " + id;
     this.cuts[count] = end;
     this.count = count;

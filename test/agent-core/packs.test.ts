@@ -23,6 +23,7 @@ import {
   OUTCOME_REFUSED,
   OUTCOME_UNKNOWN,
   PACK_COMMANDS_MAX,
+  PACK_COUNT_SHIFT,
   frameOf,
   readU16,
   readU32,
@@ -47,7 +48,9 @@ function native(kind: number, id: number, payload: Uint8Array): Uint8Array {
 function packOf(flags: number, first: number, channel: number, pieces: Uint8Array[]): Uint8Array {
   const word = new Uint8Array(CHANNEL_BYTES);
   writeU32(word, 0, channel);
-  return frameOf(FRAME_PACK, flags, first, Buffer.concat([word, ...pieces]));
+  const count = Math.min(Math.max(pieces.length, 1), PACK_COMMANDS_MAX);
+  const said = (count - 1) << PACK_COUNT_SHIFT;
+  return frameOf(FRAME_PACK, flags | said, first, Buffer.concat([word, ...pieces]));
 }
 
 /** Cuts RESP replies, none of them an array, where they end. */
@@ -439,9 +442,9 @@ describe("merging", () => {
       Array.from({ length: PACK_COMMANDS_MAX }, () => ["GET", "none"]),
     );
     world.settle();
-    expect(sender.take().length).toBe(288);
-    expect(counts(world)).toEqual([224, 64]);
-    for (let i = 0; i < 8; i++) {
+    expect(sender.take().length).toBe(144);
+    expect(counts(world)).toEqual([112, 32]);
+    for (let i = 0; i < 16; i++) {
       const gets = Array.from({ length: PACK_COMMANDS_MAX }, () => ["GET", "none"]);
       sender.pack(Q, 1000 + i * PACK_COMMANDS_MAX, PLAIN, gets);
     }
@@ -475,8 +478,13 @@ describe("a pack that is not sound is the controller's fault", () => {
   };
   const rows: [string, RegExp, Uint8Array][] = [
     ["class 3", /flags 3/, packOf(3, 900, 1, [native(3, 7, get)])],
-    ["ORDERED", /flags 8/, packOf(8, 900, 1, [one])],
-    ["MORE", /flags 4/, packOf(FLAG_MORE, 900, 1, [one])],
+    ["an unknown flag", /flags 128/, packOf(128, 900, 1, [one])],
+    ["fewer than it says", /says 3 commands and has 1/, packOf(8, 900, 1, [one])],
+    [
+      "more than it says",
+      /says 1 commands and has 2/,
+      withByte(packOf(Q, 900, 1, [one, one]), 1, Q),
+    ],
     ["no payload", /of 0 bytes/, frameOf(FRAME_PACK, Q, 900, NONE)],
     ["no command", /of 4 bytes/, packOf(Q, 900, 1, [])],
     ["half a header", /inside a frame/, packOf(Q, 900, 1, [one, one.subarray(0, 7)])],
@@ -485,18 +493,19 @@ describe("a pack that is not sound is the controller's fault", () => {
     ["a pack in a pack", /of type 12/, packOf(Q, 900, 1, [packOf(Q, 1, 1, [one])])],
     ["another wire version", /version 2/, packOf(Q, 900, 1, [withByte(one, 0, 0x21)])],
     ["another class", /flags 2/, packOf(Q, 900, 1, [one, native(W, 8, get)])],
+    ["id 0", /under id 0/, packOf(Q, 900, 1, [one, native(Q, 0, get)])],
     ["a frame with flags", /flags 8/, packOf(Q, 900, 1, [withByte(one, 1, 8)])],
     [
-      "33 native",
-      /more than 32/,
+      "17 native",
+      /more than 16/,
       packOf(
         Q,
         900,
         1,
-        many.map((c, i) => native(Q, i, c)),
+        many.map((c, i) => native(Q, i + 1, c)),
       ),
     ],
-    ["33 plain", /more than 32/, packOf(Q | FLAG_PLAIN, 900, 1, many)],
+    ["17 plain", /more than 16/, packOf(Q | FLAG_PLAIN, 900, 1, many)],
     ["half a plain one", /one whole/, packOf(Q | FLAG_PLAIN, 900, 1, [get, get.subarray(0, 9)])],
     ["plain, body cut", /one whole/, packOf(Q | FLAG_PLAIN, 900, 1, [get.slice(0, -1)])],
     ["plain, inline", /one whole/, packOf(Q | FLAG_PLAIN, 900, 1, [bytesOf("GET k\r\n")])],
@@ -617,7 +626,7 @@ describe("what ends before its answer", () => {
   test("a link that is dropped in the middle of a pack: the rest is not run", () => {
     const [world, sender] = begin({ heldRepliesMax: 4 });
     world.b.holdFlush = true;
-    const sets = Array.from({ length: 20 }, (_, i) => ["SET", "k" + i, "v"]);
+    const sets = Array.from({ length: 16 }, (_, i) => ["SET", "k" + i, "v"]);
     sender.pack(W, 100, NATIVE, sets);
     world.settle();
     expect(JSON.stringify(world.a.noted("controller-link-dropped"))).toContain("replies of writes");
@@ -633,7 +642,7 @@ describe("what ends before its answer", () => {
       W,
       100,
       PLAIN,
-      Array.from({ length: 20 }, (_, i) => ["SET", "k" + i, "v"]),
+      Array.from({ length: 16 }, (_, i) => ["SET", "k" + i, "v"]),
     );
     world.round();
     const end = world.a.log()["end"]!;
@@ -676,7 +685,7 @@ describe("what ends before its answer", () => {
   test("a link that is dropped while the rest of a pack is run", () => {
     const [world, sender] = begin({ heldRepliesMax: 4, turnCommandsMax: 3 });
     world.b.holdFlush = true;
-    const sets = Array.from({ length: 20 }, (_, i) => ["SET", "k" + i, "v"]);
+    const sets = Array.from({ length: 16 }, (_, i) => ["SET", "k" + i, "v"]);
     sender.pack(W, 100, NATIVE, sets);
     sender.pack(W, 120, NATIVE, [["SET", "later", "v"]]);
     world.settle();
@@ -697,9 +706,9 @@ describe("turns", () => {
       W,
       100,
       NATIVE,
-      Array.from({ length: 30 }, (_, i) => ["APPEND", "k", String(i % 10)]),
+      Array.from({ length: 15 }, (_, i) => ["APPEND", "k", String(i % 10)]),
     );
-    sender.pack(Q, 130, NATIVE, [["GET", "k"]]);
+    sender.pack(Q, 115, NATIVE, [["GET", "k"]]);
     let most = 0;
     let last = before;
     for (let round = 0; round < 60; round++) {
@@ -708,11 +717,11 @@ describe("turns", () => {
       last = commands();
     }
     expect(most).toBe(4);
-    expect(last).toBe(before + 31);
+    expect(last).toBe(before + 16);
     world.settle();
     const answers = sender.take();
     expect(answers.map(({ number }) => number)).toEqual(answers.map((_, i) => 100 + i));
-    expect(answers.at(-1)!.text).toContain("012345678901234567890123456789");
+    expect(answers.at(-1)!.text).toContain("012345678901234");
   });
 
   test("a record that comes while a rest waits: the rest is refused, none is left without an answer", () => {
