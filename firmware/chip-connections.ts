@@ -6,6 +6,7 @@
  */
 import type { Hardware, PendingConnection, TcpSocket } from "../hal/hal.js";
 import type { ConnectionKind, ControllerCore } from "./core/core.js";
+import { WITH_FAST_REDIS } from "./core/features.js";
 import type { FastPath } from "./fast-path.js";
 
 export interface ChipConnections {
@@ -104,8 +105,8 @@ export function createChipConnections(
       tap:
         fast === undefined
           ? undefined
-          : kind === "native"
-            ? (raw) => fast.client(number, raw)
+          : kind === "native" || (WITH_FAST_REDIS && kind === "redis")
+            ? (raw) => fast.client(number, kind === "native", raw)
             : kind === "server"
               ? (raw) => fast.server(number, raw)
               : undefined,

@@ -117,7 +117,12 @@ const lineClient: LineClient | undefined =
     : undefined;
 const hardware = espruinoHardware(board.udpPort);
 const fast = WITH_FAST_PATH
-  ? createFastPath({ toBuffer: E.toArrayBuffer, now: () => getTime() * 1000 })
+  ? createFastPath({
+      toBuffer: E.toArrayBuffer,
+      Words: Int32Array,
+      toText: (bytes) => E.toString(bytes),
+      now: () => getTime() * 1000,
+    })
   : undefined;
 const loop: ChipLoop = createChipLoop({
   hardware: lineClient === undefined ? hardware : withLineClient(hardware, lineClient),

@@ -743,4 +743,36 @@ export const UNCAUGHT: readonly Mutation[] = [
       name: "and when that read asks the primary itself, the one behind it waits again, whoever asked meanwhile",
     },
   },
+  {
+    name: "the fast path keeps what it has sent to itself",
+    rule: "exactly once: what was sent before a link was lost is asked again",
+    edits: [
+      {
+        file: "firmware/fast-path-settle.ts",
+        find: "  if (one.open > 0) {\n    books.old.push({",
+        replace: "  if (one.open < 0) {\n    books.old.push({",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+    test: {
+      file: "test/firmware/fast-path.test.ts",
+      name: "the fast path sends what the forwarder sends, and keeps the same books",
+    },
+  },
+  {
+    name: "the fast path gives two clients one channel",
+    rule: "exactly once: a reply reaches the client that asked",
+    edits: [
+      {
+        file: "firmware/fast-path-gate.ts",
+        find: "const channel = ++books.channelsGiven;",
+        replace: "const channel = 1 + ((books.channelsGiven += 1) & 0);",
+      },
+    ],
+    seedsMax: SEEDS_MAX,
+    test: {
+      file: "test/firmware/fast-path.test.ts",
+      name: "the fast path sends what the forwarder sends, and keeps the same books",
+    },
+  },
 ];

@@ -26,6 +26,7 @@ function featuresOf(config) {
     WITH_STATUS_JSON: true,
     WITH_BYTE_LOOPS: false,
     WITH_FAST_PATH: false,
+    WITH_FAST_REDIS: false,
     WITH_CLIENT_LINE: config.clientLine !== undefined,
     WITH_FENCING: false,
     WITH_SERIAL_LINES: config.servers.some((server) => server.serial !== undefined),

@@ -108,7 +108,9 @@ function featuresOf(config) {
     WITH_FULL_CONSOLE: config.console === "full",
     WITH_BYTE_LOOPS: false,
     // Some 6 KB of the bundle, which a single sector of 64 KB has not.
-    WITH_FAST_PATH: config.ports.native > 0 && config.hardware.storageBytes > 65536,
+    WITH_FAST_PATH:
+      config.ports.native + config.ports.redis > 0 && config.hardware.storageBytes > 65536,
+    WITH_FAST_REDIS: config.ports.redis > 0 && config.hardware.storageBytes > 65536,
     WITH_FAST_POLL: true,
     WITH_LIMITS_CHECK: false,
     WITH_STATUS_JSON: config.statusJson,

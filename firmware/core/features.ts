@@ -21,9 +21,11 @@ export const WITH_STATUS_JSON: boolean = true;
 export const WITH_FULL_CONSOLE: boolean = true;
 /** Few bytes are copied one by one, which is quicker where code is compiled, and a hundred times slower where it is not. */
 export const WITH_BYTE_LOOPS: boolean = true;
-/** The fast path of an Espruino board (firmware/fast-path.ts), for its native clients. */
+/** The fast path of an Espruino board (firmware/fast-path.ts). */
 export const WITH_FAST_PATH: boolean = true;
 /** Rounds of polls in which nothing happens are carried out by an Espruino board's loop itself (firmware/fast-poll.ts). */
 export const WITH_FAST_POLL: boolean = true;
+/** The fast path for plain Redis clients too, which takes memory for each. */
+export const WITH_FAST_REDIS: boolean = true;
 /** Limits are checked at boot. A board's are checked when its firmware is built, and cannot change after that. */
 export const WITH_LIMITS_CHECK: boolean = true;

@@ -83,9 +83,9 @@ export interface InFlight {
   give(row: number): void;
   /** Makes the row outstanding under an id. @returns false when that slot is taken: try the next id */
   bind(row: number, id: number): boolean;
+  /** The same for an id that is at a server already, whoever has that slot. */
+  bindAnyhow(row: number, id: number): void;
   unbind(row: number): void;
-  /** @returns whether `count` ids from this one on can all be bound */
-  freeFrom(id: number, count: number): boolean;
   /** @returns the row outstanding under exactly this id, or NO_ROW */
   find(id: number): number;
 }
@@ -97,6 +97,8 @@ export function createInFlight(capacity: number): InFlight {
   if ((capacity & (capacity - 1)) !== 0) throw new Error("assertion failed: in-flight capacity");
   const byId = new Int32Array(slots);
   const free = new Int32Array(capacity);
+  /** Rows whose slot another one has: few, and only what the fast path has handed over. */
+  const strays: number[] = [];
   let table: InFlight;
   function take(): number {
     if (table.used === capacity) return NO_ROW;
@@ -134,21 +136,24 @@ export function createInFlight(capacity: number): InFlight {
     return true;
   }
 
-  function freeFrom(id: number, count: number): boolean {
-    if (table.used === 0) return true;
-    for (let i = 0; i < count; i++) if (byId[((id + i) & mask) >>> 0] !== NO_ROW) return false;
-    return true;
+  function bindAnyhow(row: number, id: number): void {
+    if (bind(row, id)) return;
+    table.id[row] = id;
+    strays.push(row);
   }
 
   function unbind(row: number): void {
-    byId[(table.id[row] & mask) >>> 0] = NO_ROW;
+    const slot = (table.id[row] & mask) >>> 0;
+    if (byId[slot] === row) byId[slot] = NO_ROW;
+    else strays.splice(strays.indexOf(row), 1);
     table.id[row] = 0;
   }
 
   function find(id: number): number {
     const row = byId[(id & mask) >>> 0];
-    if (row === NO_ROW || table.id[row] !== id) return NO_ROW;
-    return row;
+    if (row !== NO_ROW && table.id[row] === id) return row;
+    for (let i = 0; i < strays.length; i++) if (table.id[strays[i]] === id) return strays[i];
+    return NO_ROW;
   }
 
   table = {
@@ -167,7 +172,7 @@ export function createInFlight(capacity: number): InFlight {
     bind: bind,
     give: give,
     unbind: unbind,
-    freeFrom: freeFrom,
+    bindAnyhow: bindAnyhow,
     used: 0,
     capacity: capacity,
     primaryOnly: new Uint8Array(capacity),

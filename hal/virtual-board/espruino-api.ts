@@ -497,7 +497,36 @@ export function espruinoApi(
     }
   }
 
+  /** The engine's views begin at any byte; the language's own only where a word does. */
+  class LooseInt32 {
+    [index: number]: number;
+    readonly buffer: ArrayBuffer;
+
+    constructor(buffer: ArrayBuffer, at: number, length: number) {
+      this.buffer = buffer;
+      const view = new DataView(buffer);
+      for (let i = 0; i < length; i++) {
+        const place = at + 4 * i;
+        Object.defineProperty(this, i, {
+          get: () => (place + 4 > buffer.byteLength ? 0 : view.getInt32(place, true)),
+          set: (word: number) => view.setInt32(place, word, true),
+        });
+      }
+    }
+  }
+
+  const OwnInt32 = Int32Array;
+  const Int32 = function (from: number | ArrayBuffer, at?: number, length?: number): unknown {
+    if (typeof from === "number" || at === undefined || length === undefined) {
+      return new OwnInt32(from as ArrayBuffer);
+    }
+    const isWhole = at % 4 === 0 && at + 4 * length <= from.byteLength;
+    return isWhole ? new OwnInt32(from, at, length) : new LooseInt32(from, at, length);
+  };
+
   // --- the globals ---
+
+  world["Int32Array"] = Int32;
 
   world["global"] = world;
   world["E"] = E;

@@ -5,6 +5,7 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { Packs } from "../../agent/core/packs.js";
 import { createFastPath } from "../../firmware/fast-path.js";
 import type { FastPath } from "../../firmware/fast-path.js";
 import { forwarderOf } from "../../firmware/core/forward.js";
@@ -23,6 +24,7 @@ import {
   FRAME_COMMAND,
   FRAME_CONTROL,
   FRAME_EPOCH,
+  FRAME_PACK,
   FRAME_REPLY,
   OUTCOME_REFUSED,
   OUTCOME_UNKNOWN,
@@ -45,6 +47,7 @@ const FRAME_MAX = 536;
 const LINK = 1000;
 /** Old connections of servers beside the two that are up; the path has bases for eight. */
 const UNHEARD_MAX = 3;
+const SESSION = "\x07".repeat(8);
 const NONCE = new Uint8Array(16).fill(9);
 const hmac = (_key: Uint8Array, data: Uint8Array): Uint8Array => data.slice(0, 32);
 const latin = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
@@ -55,6 +58,30 @@ interface Sent {
   flags: number;
   id: number;
   payload: string;
+}
+
+/** What a server says: the bytes for each side, and how many of them have gone. */
+interface Said {
+  texts: [string, string];
+  gone: [number, number];
+}
+
+/** A view of words at any byte, as the engine's own is. */
+class LooseWords {
+  [index: number]: number;
+  readonly buffer: ArrayBuffer;
+
+  constructor(buffer: ArrayBuffer, at: number, length: number) {
+    this.buffer = buffer;
+    const view = new DataView(buffer);
+    for (let i = 0; i < length; i++) {
+      Object.defineProperty(this, i, {
+        get: () =>
+          at + 4 * i + 4 > buffer.byteLength ? undefined : view.getInt32(at + 4 * i, true),
+        set: (word: number) => view.setInt32(at + 4 * i, word, true),
+      });
+    }
+  }
 }
 
 /** One of the two, with its own clock, sockets and links. */
@@ -73,6 +100,10 @@ class Side {
   private handlers = new Map<number, (text: string) => void>();
   private decoders = new Map<number, FrameDecoder>();
   traffic!: ReturnType<typeof createTraffic>;
+  /** The servers' part of packs, by connection. */
+  private packs = new Map<number, Packs>();
+  private packed = "";
+  packedCommands = 0;
   /** Chunks that needed nobody else. */
   quick = 0;
   private asked = false;
@@ -110,13 +141,15 @@ class Side {
           this.views.push({ text, bytes });
           return bytes;
         },
+        Words: LooseWords,
+        toText: latin,
         now: () => this.now,
       });
       this.forwarder = this.fast.createForwarder(config, ports, events);
     } else {
       this.traffic = createTraffic(config, ports, events);
       // As many as the other lends.
-      this.traffic.rowsLent = 64;
+      this.traffic.rowsLent = 128;
       this.forwarder = forwarderOf(this.traffic);
     }
   }
@@ -142,7 +175,7 @@ class Side {
     };
   }
 
-  open(connection: number): void {
+  open(connection: number, native = true): void {
     const ordinary = (text: string): void => {
       const bytes = bytesOf(text);
       this.forwarder.clientBytes(connection, bytes, 0, bytes.length, this.now);
@@ -151,10 +184,10 @@ class Side {
       connection,
       this.fast === undefined
         ? ordinary
-        : this.fast.client(connection, this.raw(connection, ordinary)),
+        : this.fast.client(connection, native, this.raw(connection, ordinary)),
     );
     this.reading.delete(connection);
-    this.forwarder.clientOpen(connection, "native", this.now);
+    this.forwarder.clientOpen(connection, native ? "native" : "redis", this.now);
   }
 
   close(connection: number): void {
@@ -178,6 +211,11 @@ class Side {
       decoder.feed(bytes, 0, bytes.length);
     };
     this.decoders.set(connection, decoder);
+    const packs = new Packs((bytes, start, end) => {
+      this.packed += latin(bytes.subarray(start, end));
+    });
+    packs.payloadMax = FRAME_MAX - 8;
+    this.packs.set(connection, packs);
     this.handlers.set(
       connection,
       this.fast === undefined
@@ -203,6 +241,47 @@ class Side {
     this.asked = false;
     this.handlers.get(connection)?.(text);
     if (!this.asked) this.quick++;
+  }
+
+  /** Replies of a server as they come: answers to packs as packs. */
+  asPacks(connection: number, replies: string): string {
+    const bytes = bytesOf(replies);
+    this.packed = "";
+    this.packs.get(connection)!.send(bytes, 0, bytes.length);
+    return this.packed;
+  }
+
+  /** The server has lost its role: it answers nothing of before. */
+  forgets(connection: number): void {
+    this.packs.get(connection)!.forgetAll();
+  }
+
+  /** What has gone to a server; what is in a pack as commands of their own, but for ORDERED. */
+  takeCommands(connection: number): Sent[] {
+    const packs = this.packs.get(connection)!;
+    return this.take(connection).flatMap((frame) => {
+      if (frame.type === FRAME_ABORT) packs.forget(frame.id);
+      if (frame.type !== FRAME_PACK) return [frame];
+      const bytes = bytesOf(frame.payload);
+      expect(packs.take(frame.flags, frame.id, bytes, 0, bytes.length)).toBe("");
+      const commands: Sent[] = [];
+      while (packs.next()) {
+        this.packedCommands++;
+        commands.push({
+          type: FRAME_COMMAND,
+          flags: packs.flags & ~FLAG_ORDERED,
+          id: packs.id,
+          payload: latin(packs.bytes.subarray(packs.start, packs.end)),
+        });
+      }
+      return commands;
+    });
+  }
+
+  takeText(connection: number): string {
+    const text = this.sent.get(connection) ?? "";
+    this.sent.set(connection, "");
+    return text;
   }
 
   take(connection: number): Sent[] {
@@ -231,20 +310,22 @@ interface Waiting {
 class Pair {
   readonly sides = [new Side(false), new Side(true)] as const;
   readonly clients: number[] = [];
+  /** Plain Redis clients. */
+  readonly plain: number[] = [];
   readonly links: (number | undefined)[] = [undefined, undefined];
   private readonly unheard: number[] = [];
   /** Bytes on their way, by connection. */
   readonly toClientSide = new Map<number, string>();
-  readonly toServerSide: [string, string][] = [
-    ["", ""],
-    ["", ""],
-  ];
+  readonly toServerSide: [Said[], Said[]] = [[], []];
   readonly waiting: Waiting[][] = [[], []];
   readonly replies = new Map<number, number>();
   route: Route = { epoch: 1, open: true, primary: 0, readable: [true, true], why: "" };
   spared = 1;
   private next = 1;
   private nextLink = LINK;
+  /** Id at a server -> which command it was, by side. */
+  private readonly serials = [new Map<number, number>(), new Map<number, number>()];
+  private serial = 0;
   answered = 0;
 
   both(act: (side: Side) => void): void {
@@ -273,7 +354,7 @@ class Pair {
     const connection = this.nextLink++;
     this.links[server] = connection;
     this.waiting[server] = [];
-    this.toServerSide[server] = ["", ""];
+    this.toServerSide[server] = [];
     this.both((side) => side.linkUp(server, connection));
     this.say(server, frameOf(FRAME_EPOCH, 0, this.route.epoch, new Uint8Array(0)));
   }
@@ -304,9 +385,7 @@ class Pair {
   }
 
   say(server: number, bytes: Uint8Array): void {
-    const both = this.toServerSide[server]!;
-    both[0] += latin(bytes);
-    both[1] += latin(bytes);
+    this.toServerSide[server]!.push({ texts: [latin(bytes), latin(bytes)], gone: [0, 0] });
   }
 
   sayEpoch(server: number): void {
@@ -320,7 +399,11 @@ class Pair {
     if (changed) {
       for (const server of [0, 1] as const) {
         // A server that loses its role answers nothing of before.
-        if (!(route.primary === before && server === before)) this.waiting[server] = [];
+        if (!(route.primary === before && server === before)) {
+          this.waiting[server] = [];
+          const connection = this.links[server];
+          if (connection !== undefined) this.sides[1].forgets(connection);
+        }
         // What one of them answers until it says so was decided in an epoch before.
         if ((route.epoch + server) % 2 === 0) this.sayEpoch(server);
       }
@@ -363,6 +446,18 @@ class Pair {
     this.compare();
   }
 
+  openPlain(): void {
+    const connection = this.next++;
+    this.plain.push(connection);
+    this.toClientSide.set(connection, "");
+    this.both((side) => side.open(connection, false));
+  }
+
+  closePlain(at: number): void {
+    const connection = this.plain.splice(at, 1)[0]!;
+    this.both((side) => side.close(connection));
+  }
+
   closeClient(at: number): void {
     const connection = this.clients.splice(at, 1)[0]!;
     this.both((side) => side.close(connection));
@@ -380,12 +475,43 @@ class Pair {
   fromServer(server: number, count: number): void {
     const connection = this.links[server];
     if (connection === undefined) return;
-    const both = this.toServerSide[server]!;
-    if (both[0] === "") return;
-    for (const [i, side] of this.sides.entries()) {
-      side.data(connection, both[i]!.slice(0, count));
-      both[i] = both[i]!.slice(count);
+    const said = this.toServerSide[server]!;
+    const [plain, fast] = this.sides;
+    const chunks: [string, string] = ["", ""];
+    let whole = "";
+    const asPacks = (): void => {
+      if (whole !== "") chunks[1] += fast.asPacks(connection, whole);
+      whole = "";
+    };
+    while (said.length > 0) {
+      const { texts, gone } = said[0]!;
+      const left = count - chunks[0].length;
+      if (texts[0].length - gone[0] <= left) {
+        said.shift();
+        chunks[0] += texts[0].slice(gone[0]);
+        // What has begun has been turned into a pack already.
+        if (gone[1] === 0 && gone[0] === 0) whole += texts[1];
+        else {
+          asPacks();
+          chunks[1] += texts[1].slice(gone[1]);
+        }
+        continue;
+      }
+      // The same part of what each is told, for they are not of one length.
+      if (left > 0) {
+        asPacks();
+        if (gone[0] === 0) texts[1] = fast.asPacks(connection, texts[1]);
+        const part = Math.min(left, texts[1].length - gone[1] - 1);
+        chunks[0] += texts[0].slice(gone[0], gone[0] + left);
+        chunks[1] += texts[1].slice(gone[1], gone[1] + part);
+        gone[0] += left;
+        gone[1] += part;
+      }
+      break;
     }
+    asPacks();
+    if (chunks[0] !== "") plain.data(connection, chunks[0]);
+    if (chunks[1] !== "") fast.data(connection, chunks[1]);
     this.compare();
   }
 
@@ -398,10 +524,21 @@ class Pair {
     if (one === undefined) return;
     const payload =
       outcome === OUTCOME_REFUSED ? new Uint8Array([1]) : bytesOf("+".padEnd(length, "x") + "\r\n");
-    const both = this.toServerSide[server]!;
-    for (const side of [0, 1] as const)
-      both[side] += latin(frameOf(FRAME_REPLY, outcome, one.ids[side], payload));
+    const [plain, fast] = one.ids.map((id) => latin(frameOf(FRAME_REPLY, outcome, id, payload)));
+    this.toServerSide[server]!.push({ texts: [plain!, fast!], gone: [0, 0] });
     this.answered++;
+  }
+
+  /** A frame to a server without its id, and with the command it is asked again for in the place of that one's number. */
+  private unnumbered(frame: Sent, side: number, masked: number): unknown {
+    const { id: _, ...rest } = { ...frame, flags: frame.flags & ~masked };
+    if ((frame.flags & FLAG_SESSION) === 0 || !frame.payload.startsWith(SESSION)) return rest;
+    const number = Buffer.from(frame.payload, "latin1").readUInt32BE(8);
+    return {
+      ...rest,
+      again: this.serials[side]!.get(number),
+      payload: frame.payload.slice(0, 8) + frame.payload.slice(12),
+    };
   }
 
   compare(): void {
@@ -410,10 +547,17 @@ class Pair {
       const connection = this.links[server];
       if (connection === undefined) continue;
       const a = plain.take(connection);
-      const b = fast.take(connection);
-      expect(b.map(({ id: _, ...rest }) => rest)).toEqual(a.map(({ id: _, ...rest }) => rest));
+      const before = fast.packedCommands;
+      const b = fast.takeCommands(connection);
+      const packed = fast.packedCommands > before ? FLAG_ORDERED : 0;
+      expect(b.map((frame) => this.unnumbered(frame, 1, packed))).toEqual(
+        a.map((frame) => this.unnumbered(frame, 0, packed)),
+      );
       for (const [i, frame] of a.entries()) {
         if (frame.type !== FRAME_COMMAND) continue;
+        for (const [side, { id }] of [frame, b[i]!].entries())
+          this.serials[side]!.set(id, this.serial);
+        this.serial++;
         this.waiting[server]!.push({
           ids: [frame.id, b[i]!.id],
           flags: frame.flags,
@@ -423,6 +567,8 @@ class Pair {
     }
     for (const connection of this.clients)
       expect(fast.take(connection)).toEqual(plain.take(connection));
+    for (const connection of this.plain)
+      expect(fast.takeText(connection)).toEqual(plain.takeText(connection));
     expect(fast.closed).toEqual(plain.closed);
     expect(fast.events).toEqual(plain.events);
     expect([...fast.reading].sort()).toEqual([...plain.reading].sort());
@@ -451,12 +597,55 @@ const COMMANDS: [number, string[]][] = [
   [CLASS_QUERY, ["SUBSCRIBE", "k"]],
 ];
 
+/** What plain clients send: mostly the first three. */
+const PLAIN_COMMANDS: string[] = [
+  ...[
+    ["GET", "k"],
+    ["SET", "k", "value"],
+    ["GET", "a longer key"],
+    ["SET", "k", "v".repeat(99)],
+    ["INCR", "k"],
+    ["STRLEN", "k"],
+    ["MGET", "k", "l"],
+    ["SET", "k", "v".repeat(520)],
+    ["SET", "k", "v", "EX", "9"],
+    ["PING"],
+    ["MULTI"],
+    ["EXEC"],
+    ["get", "k"],
+    ["GET", ""],
+  ].map((words) => latin(resp(...words))),
+  "PING\r\n",
+  "*2\r\n$3\r\nGET\r\n$01\r\nk\r\n",
+  "*2\r\n$3\r\nGET\r\n$1\r\nkk\r\n",
+];
+
 type Step =
+  | { do: "plain"; client: number; command: number; count: number; at: number }
   | { do: "send"; client: number; command: number; count: number; odd: number; at: number }
   | { do: "answer"; server: number; at: number; outcome: number; length: number; cut: number }
   | { do: "other"; what: number; server: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 20,
+    arbitrary: fc.record({
+      do: fc.constant("plain" as const),
+      client: fc.nat(1),
+      command: fc.oneof(
+        { weight: 9, arbitrary: fc.nat(2) },
+        { weight: 1, arbitrary: fc.nat(PLAIN_COMMANDS.length - 1) },
+      ),
+      count: fc.oneof(
+        { weight: 9, arbitrary: fc.constant(1) },
+        { weight: 1, arbitrary: fc.integer({ min: 2, max: 9 }) },
+      ),
+      at: fc.oneof(
+        { weight: 20, arbitrary: fc.constant(536) },
+        { weight: 1, arbitrary: fc.integer({ min: 1, max: 80 }) },
+      ),
+    }),
+  },
   {
     weight: 30,
     arbitrary: fc.record({
@@ -504,6 +693,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 let nextId = 100;
 
 function run(pair: Pair, one: Step): void {
+  if (one.do === "plain") {
+    if (pair.plain.length === 0) pair.openPlain();
+    const connection = pair.plain[one.client % pair.plain.length]!;
+    const bytes = PLAIN_COMMANDS[one.command]!.repeat(one.count);
+    pair.toClientSide.set(connection, pair.toClientSide.get(connection)! + bytes);
+    pair.fromClient(connection, one.at);
+    return;
+  }
   if (one.do === "send") {
     if (pair.clients.length === 0) pair.openClient();
     const connection = pair.clients[one.client % pair.clients.length]!;
@@ -547,7 +744,8 @@ function run(pair: Pair, one: Step): void {
       pair.openClient();
       break;
     case 3:
-      if (pair.clients.length > 0) pair.closeClient(one.server % pair.clients.length);
+      if (one.server === 1 && pair.plain.length > 0) pair.closePlain(0);
+      else if (pair.clients.length > 0) pair.closeClient(one.server % pair.clients.length);
       break;
     case 4:
       pair.down(server);
@@ -598,6 +796,8 @@ function begin(): Pair {
   pair.fromServer(1, 536);
   pair.openClient();
   pair.openClient();
+  pair.openPlain();
+  pair.openPlain();
   return pair;
 }
 
@@ -651,6 +851,99 @@ test("six at a time on one connection keep their order without the forwarder", (
   }
   pair.books();
   expect(pair.sides[1].quick).toBeGreaterThan(390);
+});
+
+test("a plain client is served without the forwarder, one command at a time or six", () => {
+  const pair = begin();
+  const [connection] = pair.plain;
+  for (let i = 0; i < 300; i++) {
+    const count = i % 3 === 0 ? 6 : 1;
+    pair.toClientSide.set(connection!, PLAIN_COMMANDS[i % 2]!.repeat(count));
+    pair.fromClient(connection!, 536);
+    for (let n = 0; n < count; n++) pair.answer(0, 0, 0, 30);
+    pair.fromServer(0, 536);
+  }
+  pair.books();
+  expect(pair.sides[1].quick).toBeGreaterThan(590);
+});
+
+/** A client whose chunks of four GETs, each of whole words, go in one pack each. */
+function fourAlike(pair: Pair): { get: Uint8Array; send: (frames: Uint8Array[]) => void } {
+  const connection = pair.clients[0]!;
+  const get = resp("GET", "nine more");
+  const send = (frames: Uint8Array[]): void => {
+    pair.toClientSide.set(connection, latin(Buffer.concat(frames)));
+    pair.fromClient(connection, 536);
+    while (pair.waiting[0]!.length > 0) pair.answer(0, 0, 0, 9);
+    pair.fromServer(0, 536);
+    pair.books();
+  };
+  const { quick } = pair.sides[1];
+  for (let i = 0; i < 6; i++)
+    send([0, 1, 2, 3].map(() => frameOf(FRAME_COMMAND, CLASS_QUERY, nextId++, get)));
+  expect(pair.sides[1].quick - quick).toBeGreaterThan(8);
+  return { get, send };
+}
+
+test("a chunk as long as the last one is looked at command by command", () => {
+  const pair = begin();
+  const { get, send } = fourAlike(pair);
+  const set = resp("SET", "k", "vv");
+  expect(set.length).toBe(get.length);
+  for (let at = 0; at < 4; at++) {
+    send(
+      [0, 1, 2, 3].map((i) =>
+        i === at
+          ? frameOf(FRAME_COMMAND, CLASS_WRITE, nextId++, set)
+          : frameOf(FRAME_COMMAND, CLASS_QUERY, nextId++, get),
+      ),
+    );
+  }
+});
+
+test.each([0, 2])("a command under id 0 is refused as ever, at place %i of a chunk", (at) => {
+  const pair = begin();
+  const { get, send } = fourAlike(pair);
+  const { closed } = pair.sides[1];
+  const before = closed.length;
+  // Alone it would be like the one before it, and so would the chunk.
+  if (at === 0) send([frameOf(FRAME_COMMAND, CLASS_QUERY, nextId++, get)]);
+  const frames = at === 0 ? [0] : [0, 1, 2, 3];
+  send(frames.map((i) => frameOf(FRAME_COMMAND, CLASS_QUERY, i === at ? 0 : nextId++, get)));
+  expect(closed.length).toBe(before + 1);
+});
+
+test("what looks like answers of another client inside an answer stays in it", () => {
+  const pair = begin();
+  const fast = pair.sides[1];
+  const [first, second] = pair.clients;
+  const server = pair.links[0]!;
+  const ask = (connection: number): number => {
+    fast.data(connection, latin(frameOf(FRAME_COMMAND, CLASS_QUERY, nextId++, resp("GET", "k"))));
+    const frame = fast.takeCommands(server).find(({ type }) => type === FRAME_COMMAND)!;
+    return frame.id;
+  };
+  const reply = (id: number, text: string): string =>
+    fast.asPacks(server, latin(frameOf(FRAME_REPLY, 0, id, bytesOf(text))));
+  let like = "";
+  for (let i = 0; i < 4; i++) {
+    for (const connection of [second!, first!]) {
+      like = reply(ask(connection), "$5\r\nhello\r\n");
+      fast.data(server, like);
+    }
+  }
+  fast.take(first!);
+  fast.take(second!);
+  // The last answer's own bytes, within an answer to the other, where a chunk begins.
+  const text = reply(ask(second!), "$" + like.length + "\r\n" + like + "\r\n");
+  const at = text.indexOf(like);
+  fast.data(server, text.slice(0, at));
+  fast.data(server, like);
+  fast.data(server, text.slice(at + like.length));
+  expect(fast.take(first!)).toEqual([]);
+  expect(fast.take(second!).map(({ payload }) => payload)).toEqual([
+    "$" + like.length + "\r\n" + like + "\r\n",
+  ]);
 });
 
 test("a reply decided in an epoch before is dropped, though its id is outstanding (G3)", () => {
