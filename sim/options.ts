@@ -136,6 +136,8 @@ export interface Options {
   startMs: [number, number, number];
   /** Ids run out early, logs are trimmed early, overlays are tiny. */
   smallLimits: boolean;
+  /** An operator of the world's own chooses between two servers that were each forced without the other. */
+  operatorChooses: boolean;
   idMax: number;
   /** Which servers have a serial cable, and whether it carries the 7-bit form. */
   serial: [boolean, boolean];
@@ -235,6 +237,7 @@ function drawDense(random: Random, swarm: boolean): Options {
       random.chance(0.6) ? random.between(0, 20) : random.between(0, 600),
     ],
     smallLimits: random.chance(0.4),
+    operatorChooses: true,
     idMax: random.chance(0.15) ? 200 + random.below(400) : 0xfff00000,
     ttlMaxMs: 400,
     stretchMax: 1,

@@ -486,7 +486,9 @@ export class PairWorld implements ClientWorld {
       if (!this.choosing) this.chooseAfterSplit();
     }
     if (event === "set-aside-refused") this.forceAgain();
-    if (event === "forced-apart" && !this.choosing) this.chooseForced();
+    if (event === "forced-apart" && !this.choosing && this.options.operatorChooses) {
+      this.chooseForced();
+    }
     if (event === "asked-for-both") for (const armed of this.onAsked.splice(0)) armed();
     if (event !== "record-adopted") return;
     for (const one of this.history.inVain) {

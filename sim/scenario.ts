@@ -68,6 +68,7 @@ const STILL: Options = {
   preset: -1,
   startMs: [NEVER, NEVER, NEVER],
   smallLimits: false,
+  operatorChooses: false,
   idMax: 0xfff00000,
   serial: [false, false],
   serialText: false,
