@@ -33,7 +33,7 @@ import type { AgentConfig } from "./config.js";
 import { ControllerLink } from "./controller-link.js";
 import type { Executor, Keyspace } from "./execution.js";
 import { Expiry } from "./expiry.js";
-import { DATA_FREE, GroupCommit, readStateRow } from "./group-commit.js";
+import { DATA_ALL, DATA_FREE, GroupCommit, readStateRow } from "./group-commit.js";
 import { HeartbeatSource } from "./heartbeat.js";
 import { Jobs } from "./jobs.js";
 import { LocalPort } from "./local-port.js";
@@ -455,14 +455,15 @@ class Agent implements AgentCore {
     this.commit.add({
       name: "record",
       urgent: true,
-      data: DATA_FREE,
+      // Nothing of what came with a copy stays in its log.
+      data: forcedHere && roles.copying ? DATA_ALL : DATA_FREE,
       fill: (writer) => {
         roles.write(writer, record, undefined);
-        // Also one that this very commit puts there.
-        if (forcedHere) writer.del("meta", BatchTarget.markKey);
+        // Also when the copy began in this very commit.
+        if (forcedHere) this.target.take(writer, record);
       },
       onFlushed: (flushedMs) => {
-        if (forcedHere && roles.copying) this.target.forget();
+        if (forcedHere) this.target.taken();
         this.adopted(record, flushedMs);
       },
     });

@@ -27,6 +27,7 @@ import {
 } from "../../protocol/frame.js";
 import type { Boundary } from "../../protocol/messages.js";
 import { bytesEqual } from "../../protocol/record.js";
+import type { RoleRecord } from "../../protocol/record.js";
 import { makeSink, putByte, putBytes, reserve } from "../../protocol/resp.js";
 import type { ByteSink } from "../../protocol/resp.js";
 import { DROP_FROM, DROP_TO, isDataRow } from "../commands/rows.js";
@@ -37,11 +38,12 @@ import type { GroupCommit } from "./group-commit.js";
 import type { LogClock } from "./log-clock.js";
 import type { PeerLink } from "./peer-link.js";
 import type { AppendStream } from "./real-time-sync.js";
+import { stampOf } from "./roles.js";
 import type { Roles } from "./roles.js";
 import type { SessionCheckpoint } from "./session-checkpoint.js";
 import type { SessionTable } from "./session-table.js";
 import type { CopyMark, PeerSession } from "./session.js";
-import type { RangeEntry, Store, Table } from "./store.js";
+import type { RangeEntry, Store, StoreWriter, Table } from "./store.js";
 import type { SyncLog } from "./sync-log.js";
 
 const COPY_BEGIN = 1;
@@ -298,6 +300,8 @@ export class BatchTarget {
   private ackedEnd = -1;
   private ackedRanges = -1;
   private finishing = false;
+  /** The mark is on disk, or in the commit that is being made. */
+  private marked = false;
 
   constructor(
     private readonly config: AgentConfig,
@@ -323,6 +327,7 @@ export class BatchTarget {
     this.source = row.slice(12, 28);
     this.table = row[28]!;
     this.from = row.slice(29);
+    this.marked = true;
     this.roles.setCopying(true);
   }
 
@@ -360,13 +365,35 @@ export class BatchTarget {
     this.partBytes = 0;
   }
 
-  /** Operator's force made this server primary in the middle of a copy: what it has is what there is. */
-  forget(): void {
-    this.until = -1;
-    this.roles.setCopying(false);
+  /**
+   * Operator's force makes this server primary in the middle of a copy: what it has is what there is; inside the commit that
+   * puts the record on disk, by a step that goes on top of all data so far.
+   *
+   * The log that came with the copy says it holds all that its source held. Were it kept, that source would find the two logs
+   * equal and keep what this server never got (seed 176078). So all there is, is this record's from here on: whoever
+   * joins gets a copy. No entry is behind it any more, for a disk without entries is to be no exception.
+   */
+  take(writer: StoreWriter, record: RoleRecord): void {
+    if (!this.marked) return;
+    const { log, commit, checkpoint } = this;
+    this.marked = false;
+    writer.del("meta", META_COPYING);
+    const base = Math.max(1, log.end);
+    log.restart(writer, base, [{ epoch: stampOf(record), firstIndex: 1 }], log.timeMs);
+    checkpoint.replace(writer, checkpoint.image());
+    commit.tableAt = base;
+    commit.tablesTop = base;
+    // What was confirmed was of another log.
+    commit.confirmedHigh = 0;
   }
 
-  static readonly markKey = META_COPYING;
+  /** That commit is on disk. */
+  taken(): void {
+    if (!this.roles.copying || this.marked) return;
+    this.until = -1;
+    this.keyspace.reset(this.log.flushed);
+    this.roles.setCopying(false);
+  }
 
   onCopy(more: boolean, bytes: Uint8Array, start: number, end: number, nowMs: number): void {
     const { limits } = this.config;
@@ -440,6 +467,7 @@ export class BatchTarget {
         this.source = this.session().peerIdentity!.slice();
         this.table = 0;
         this.from = COPY_TABLES[0]!.from;
+        this.marked = true;
         writer.put("meta", META_COPYING, this.markRow());
       },
       onFlushed: (nowMs) => {
@@ -567,6 +595,7 @@ export class BatchTarget {
       urgent: true,
       data: DATA_FREE,
       fill: (writer) => {
+        this.marked = false;
         writer.del("meta", META_COPYING);
         // The ranges may have shown any of it.
         commit.tablesTop = Math.max(commit.tablesTop, log.end);

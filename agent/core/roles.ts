@@ -109,6 +109,16 @@ export interface Asked {
   index: number;
 }
 
+/**
+ * What entries of a record's epoch are stamped with: the epoch and its primary, as one number that grows with the epoch. An
+ * epoch has one primary, but for a pair split by an old controller board (rule 19): its entries must not look alike.
+ */
+export function stampOf(record: RoleRecord): number {
+  const stamp = record.epoch * 2 + record.primary;
+  assert(stamp <= 0xffffffff, "an epoch that fits a stamp");
+  return stamp;
+}
+
 export class Roles {
   record: RoleRecord | undefined;
   asked: Asked | undefined;
@@ -169,16 +179,9 @@ export class Roles {
     return epochOf(this.record);
   }
 
-  /**
-   * What entries of this epoch are stamped with: the epoch and its primary, as one number that grows with the epoch. An epoch has
-   * one primary, but for a pair split by an old controller board (rule 19): its entries must not look alike.
-   */
+  /** What entries of this epoch are stamped with. */
   logEpoch(): number {
-    const { record } = this;
-    if (record === undefined) return 0;
-    const stamp = record.epoch * 2 + record.primary;
-    assert(stamp <= 0xffffffff, "an epoch that fits a stamp");
-    return stamp;
+    return this.record === undefined ? 0 : stampOf(this.record);
   }
 
   state(): RoleState {

@@ -213,6 +213,38 @@ describe("range copy", () => {
     expect(world.b.status()["copying"]).toBe(false);
   });
 
+  test("what a forced server has of a copy is not taken for all its source held (seed 176078)", () => {
+    const world = emptied(200);
+    world.b.start();
+    for (let i = 0; i < 10000 && world.b.store.count("data") < 50; i++) {
+      world.round();
+      world.nowMs += 0.2;
+      // Entries come between the ranges: the log of a half-copied server has some.
+      if (i % 8 === 0) world.send(0, ["SET", "between" + i, "1"]);
+    }
+    expect(world.b.status()["copying"]).toBe(true);
+    world.a.crash();
+    world.record = world.makeRecord(3, 1, 1);
+    world.links[1]!.tellRecord(true);
+    world.settle();
+    expect(world.b.store.count("data")).toBeLessThan(200);
+    world.b.restart();
+    world.settle();
+    // Served is what has arrived, with the entries that came between, and through a restart.
+    const held = world.b.store.count("data");
+    expect(held).toBeGreaterThanOrEqual(50);
+    expect(world.ask(1, "DBSIZE")).toBe(":" + held + "\r\n");
+    world.a.start();
+    world.settle();
+    world.links[0]!.tellRecord(true);
+    world.until(() => world.b.heartbeat().asked);
+    expect(world.b.noted("session-planned")!.details).toMatchObject({ keepTo: 0, copy: true });
+    world.write(4, 1, MODE_BOTH);
+    world.until(() => world.servers.every((server) => server.heartbeat().sessionOpen));
+    expectSame(world);
+    expect(world.a.store.count("data")).toBe(held);
+  });
+
   test("a copy that becomes whole while a new epoch is adopted leaves no read waiting (seed 2004974)", () => {
     let afterAdoption = 0;
     for (let rounds = 0; rounds < 40; rounds++) {
