@@ -11,7 +11,7 @@
 import { CHIP_FRAME_BYTES_MAX, HEADER_BYTES } from "../protocol/frame.js";
 import { lookAtBacklog } from "./core/client-output.js";
 import { NO_ROW } from "./core/in-flight.js";
-import { AGE_MAX, ROUND, swapped } from "./fast-path-books.js";
+import { AGE_MAX, PACK_HEAD_BYTES, ROUND, swapped } from "./fast-path-books.js";
 import type { Traffic } from "./core/traffic.js";
 import type { FastBooks, FastClient, FastLink } from "./fast-path-books.js";
 import { settle } from "./fast-path-settle.js";
@@ -98,8 +98,8 @@ export function isIdle(books: FastBooks, one: FastClient): boolean {
 /** A client takes this way from now on, under a channel of its own. */
 function wake(books: FastBooks, one: FastClient): void {
   const channel = ++books.channelsGiven;
-  const head = new Uint8Array(12);
-  for (let i = 0; i < 4; i++) head[8 + i] = channel >> (8 * i);
+  const head = new Uint8Array(PACK_HEAD_BYTES);
+  for (let i = 0; i < 4; i++) head[HEADER_BYTES + i] = channel >> (8 * i);
   one.ready = true;
   one.channel = channel;
   one.room = books.engine.toText(head);
@@ -188,9 +188,14 @@ export function createGate(books: FastBooks): Gate {
     if (other !== undefined) {
       const there = roomAt(traffic, other.server);
       const at = traffic.inFlightAt;
-      // Asked for once a tick, and every few openings.
       rows -= other.open;
-      if (there > 0 && traffic.target.choose(true, true, at[0], at[1], now) !== traffic.primary) {
+      // Asked for once a tick, and every few openings.
+      if (!books.isTargetOld && books.readLink !== undefined && (books.untimed & 3) !== 0) {
+        if (there > 0) to = books.readLink;
+      } else if (
+        there > 0 &&
+        traffic.target.choose(true, true, at[0], at[1], now) !== traffic.primary
+      ) {
         to = other;
       }
       // Whoever has something outstanding there goes on there.
