@@ -75,7 +75,7 @@ export const SLOW_AGENTS = {
 };
 
 /** Cuts a stream into frames. */
-class Cutter {
+export class Cutter {
   private input = Buffer.alloc(0);
 
   *feed(data: Buffer): Generator<Buffer> {
