@@ -486,6 +486,8 @@ export class PairWorld implements ClientWorld {
       if (!this.choosing) this.chooseAfterSplit();
     }
     if (event === "set-aside-refused") this.forceAgain();
+    // Its copy began when the order was under way: the tables had been cleared before the record came.
+    if (event === "forced-in-a-copy") this.closeBooks();
     if (event === "forced-apart" && !this.choosing && this.options.operatorChooses) {
       this.chooseForced();
     }

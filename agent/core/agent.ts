@@ -463,7 +463,10 @@ class Agent implements AgentCore {
         if (forcedHere) this.target.take(writer, record);
       },
       onFlushed: (flushedMs) => {
-        if (forcedHere) this.target.taken();
+        if (forcedHere && this.target.taken()) {
+          // The copy may have begun after the console said what would be lost.
+          this.ports.note("warn", "forced-in-a-copy", { epoch: record.epoch });
+        }
         this.adopted(record, flushedMs);
       },
     });

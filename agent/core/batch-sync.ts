@@ -387,12 +387,13 @@ export class BatchTarget {
     commit.confirmedHigh = 0;
   }
 
-  /** That commit is on disk. */
-  taken(): void {
-    if (!this.roles.copying || this.marked) return;
+  /** That commit is on disk. @returns whether it took part of a copy */
+  taken(): boolean {
+    if (!this.roles.copying || this.marked) return false;
     this.until = -1;
     this.keyspace.reset(this.log.flushed);
     this.roles.setCopying(false);
+    return true;
   }
 
   onCopy(more: boolean, bytes: Uint8Array, start: number, end: number, nowMs: number): void {

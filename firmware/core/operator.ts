@@ -185,6 +185,18 @@ export function lossesOf(pair: Pair, target: ServerIndex): string[] {
         " entries would be gone.",
     );
   }
+  const joins = record === undefined || (record.mode === MODE_SOLO && record.primary !== target);
+  if (joins && pair.servers[otherOf(target)].linked) {
+    lines.push(
+      "Should " +
+        otherId +
+        " begin to copy its data to " +
+        id +
+        " before the order is there, " +
+        id +
+        " will hold only part of it, and of its own data NOTHING.",
+    );
+  }
   if (said !== undefined && said.copying) {
     lines.push(id + " holds only PART OF A COPY: keys of two times are mixed in it.");
   }

@@ -227,6 +227,7 @@ describe("range copy", () => {
     world.record = world.makeRecord(3, 1, 1);
     world.links[1]!.tellRecord(true);
     world.settle();
+    expect(world.b.noted("forced-in-a-copy")!.details).toEqual({ epoch: 3 });
     expect(world.b.store.count("data")).toBeLessThan(200);
     world.b.restart();
     world.settle();

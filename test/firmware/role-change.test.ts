@@ -603,4 +603,18 @@ describe("force (operator)", () => {
     pair.run(100);
     expect(pair.core!.console("force b", pair.now)).toContain("PART OF A COPY");
   });
+
+  test("says that a copy may begin before the order is there, where the other is linked", () => {
+    const pair = FakePair.serving(0, "solo");
+    pair.run(30);
+    // It answers no poll any more, and its links stay as they are.
+    pair.a.udp = false;
+    pair.run(500);
+    const told = (): string => pair.core!.console("force b", pair.now).replace(/\s+/g, " ");
+    expect(told()).toContain("Should a begin to copy its data to b before the order is there");
+    pair.a.kill();
+    pair.run(100);
+    expect(told()).toContain("LOST");
+    expect(told()).not.toContain("Should a begin");
+  });
 });
