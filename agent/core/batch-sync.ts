@@ -354,6 +354,9 @@ export class BatchTarget {
 
   beginSession(): void {
     this.end();
+    // What the last session said is of its own stream: here a copy may begin anew, and one that goes on is told its end again.
+    // Kept, it would call the old copy whole at the moment in which the primary has begun another.
+    this.until = -1;
     this.ranges = 0;
     this.ackedEnd = -1;
     this.ackedRanges = -1;

@@ -283,6 +283,49 @@ describe("range copy", () => {
     }
     expect(afterAdoption).toBeGreaterThan(0);
   });
+
+  test("what was said of a copy in an earlier session does not make the next copy whole (seed 130267)", () => {
+    let anew = 0;
+    for (let rounds = 0; rounds < 12; rounds++) {
+      const world = emptied(100, { copyRowsMax: 64, copyBytesMax: 4096, streamWindowBytes: 65536 });
+      world.b.start();
+      for (let i = 0; i < 5000 && world.b.status()["copying"] !== true; i++) {
+        world.set(0, "k1", "early" + i);
+        world.round();
+        world.nowMs += 0.2;
+      }
+      for (let i = 0; i < rounds; i++) {
+        world.set(0, "k1", "early" + i);
+        world.round();
+      }
+      // The link goes when all has been sent, before the standby's disk has what the copy depends on.
+      world.b.holdFlush = true;
+      for (let i = 0; i < 20; i++) {
+        world.set(0, "k2", "early" + i);
+        world.round();
+      }
+      world.cutPeer(true);
+      world.closePeer();
+      for (let i = 0; i < 3; i++) world.round();
+      world.b.holdFlush = false;
+      world.settle();
+      if (world.b.status()["copying"] !== true) continue;
+      // The primary's log goes on and is cut past where the standby's ends: all has to be copied anew.
+      for (let i = 0; i < 300; i++) {
+        world.set(0, "k" + (i % 20), "later" + i);
+        if (i % 10 === 9) world.settle();
+      }
+      world.pass(300);
+      world.a.notes.length = 0;
+      world.cutPeer(false);
+      finish(world);
+      const plan = world.a.noted("session-planned")!.details as { copy: boolean; resume: boolean };
+      if (plan.copy && !plan.resume) anew++;
+      expect(world.b.status()["copying"]).toBe(false);
+      expectSame(world);
+    }
+    expect(anew).toBeGreaterThan(0);
+  });
 });
 
 void createKeyspace;
