@@ -128,7 +128,7 @@ export interface AgentLimits {
   sessionMs: number;
   /** A join without progress is given up after this, and tried again no sooner. */
   joinGiveUpMs: number;
-  /** Joining begins when the standby is at most this far behind. */
+  /** Joining begins when the standby is at most this far behind, or by no more time than `joinPatienceMs`. */
   joinLagEntries: number;
   /** And when it is not behind at all: such a moment is waited for so long, since then no read has to wait. */
   joinPatienceMs: number;

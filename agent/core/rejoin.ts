@@ -28,6 +28,9 @@ export class Rejoin {
   private notBeforeMs = 0;
   /** When the other was first nearly caught up in this session, though a burst may put it back again; -1: not yet. */
   private nearSinceMs = -1;
+  /** Log end at a moment, to see how long the other takes to get there, and that moment; -1: none in this session. */
+  private markIndex = 0;
+  private markMs = -1;
   private writing = false;
   private askedMs = -Infinity;
   private lostSinceMs = -1;
@@ -53,6 +56,7 @@ export class Rejoin {
     this.lostSinceMs = -1;
     this.notBeforeMs = 0;
     this.nearSinceMs = -1;
+    this.markMs = -1;
     this.askedMs = -Infinity;
   }
 
@@ -99,9 +103,11 @@ export class Rejoin {
     }
     if (!session.open() || nowMs < this.notBeforeMs) {
       this.nearSinceMs = -1;
+      this.markMs = -1;
       return Math.max(this.notBeforeMs, nowMs + 50);
     }
-    if (this.log.end - roles.confirmed > limits.joinLagEntries) return nowMs + 50;
+    const keptUp = this.keptUp(nowMs);
+    if (this.log.end - roles.confirmed > limits.joinLagEntries && !keptUp) return nowMs + 50;
     if (this.nearSinceMs < 0) this.nearSinceMs = nowMs;
     // As a joint primary it would be told only up to here (rule 13).
     const told = Math.min(roles.confirmed, this.commit.durable.confirmedHigh);
@@ -115,6 +121,18 @@ export class Rejoin {
     this.ports.note("info", "joining", { index: this.joinIndex });
     this.onJointChanged(nowMs);
     return this.tick(nowMs);
+  }
+
+  /**
+   * Whether the other has just confirmed all that there was up to `joinPatienceMs` ago. With many writes and a long way to it, it
+   * is behind by many entries for ever, and yet by no more time than a client can be let wait.
+   */
+  private keptUp(nowMs: number): boolean {
+    if (this.markMs >= 0 && this.roles.confirmed < this.markIndex) return false;
+    const kept = this.markMs >= 0 && nowMs - this.markMs <= this.config.limits.joinPatienceMs;
+    this.markIndex = this.log.end;
+    this.markMs = nowMs;
+    return kept;
   }
 
   private writeAsked(): void {

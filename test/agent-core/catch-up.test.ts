@@ -326,6 +326,35 @@ describe("joining begins", () => {
     expect(far).toBeGreaterThan(0);
     expect(world.a.status()["joining"]).toBe(true);
   });
+
+  test("where so much is on its way that the other is always behind by many entries, though by little time (seed 174411)", () => {
+    const world = behind(5, { joinPatienceMs: 50, joinLagEntries: 6 });
+    world.b.start();
+    let n = 0;
+    let least = Infinity;
+    for (let i = 0; i < 2000 && world.a.status()["joining"] !== true; i++) {
+      for (let j = 0; j < 20; j++) world.set(0, "n" + (n++ % 50), "v");
+      world.round();
+      if (i % 2 === 0) world.nowMs += 1;
+      const log = world.a.log();
+      if (log["confirmed"]! > 0) least = Math.min(least, log["end"]! - log["confirmed"]!);
+    }
+    expect(least).toBeGreaterThan(6);
+    expect(world.a.status()["joining"]).toBe(true);
+  });
+
+  test("but not while the other is behind by more time than a client can be let wait", () => {
+    const world = behind(5, { joinPatienceMs: 50, joinLagEntries: 6 });
+    world.b.start();
+    untilStreaming(world);
+    for (let i = 0; i < 400; i++) {
+      for (let j = 0; j < 20; j++) world.set(0, "n" + j, "v" + i);
+      world.b.holdFlush = i % 80 !== 0;
+      world.round();
+      world.nowMs += 1;
+      expect(world.a.status()["joining"]).toBe(false);
+    }
+  });
 });
 
 describe("a step that goes on top of all data", () => {
