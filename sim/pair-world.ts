@@ -1468,7 +1468,11 @@ export class PairWorld implements ClientWorld {
         }
         this.choosing = false;
         this.mayLose = false;
-        if (this.forcedCount > before) this.splitFound = false;
+        if (this.forcedCount > before) {
+          this.splitFound = false;
+          // The servers found it out and not the controller: there was no alarm to end it.
+          this.oldBoardAlone = false;
+        }
         if (!this.dead.has(1 - kept)) this.machines[1 - kept]!.start();
         this.restartStopped();
       };

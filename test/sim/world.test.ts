@@ -2,6 +2,8 @@
 import { describe, expect, it } from "vitest";
 import type { StoreWriter } from "../../agent/core/store.js";
 import { DamagedRow } from "../../agent/store/checked-row.js";
+import { drawOptions } from "../../sim/options.js";
+import { PairWorld } from "../../sim/pair-world.js";
 import { Disk } from "../../sim/world/disk.js";
 import { EventQueue } from "../../sim/world/event-queue.js";
 import { Machine } from "../../sim/world/machine.js";
@@ -317,5 +319,30 @@ describe("world", () => {
     expect(w.x.localNow()).toBeCloseTo(before, 9);
     w.world.runTo(w.world.now + 100);
     expect(w.x.localNow()).toBeCloseTo(before + 50, 6);
+  });
+});
+
+describe("an old board that the servers find out, and not the controller", () => {
+  it("is over when the operator has chosen: the pair may wait again (seed 197185)", () => {
+    let chosen = 0;
+    for (let seed = 1; seed <= 6; seed++) {
+      const world = new World(seed, false);
+      const pair = new PairWorld(world, drawOptions(world.random.fork("options")));
+      world.runTo(2000);
+      pair.oldBoardAlone = true;
+      const inner = pair as unknown as {
+        onAgentNote(index: 0 | 1, event: string, details: object): void;
+        choosing: boolean;
+        splitFound: boolean;
+      };
+      const why = "the peer holds another record of epoch 3";
+      inner.onAgentNote(0, "stopped", { why });
+      expect(inner.choosing).toBe(true);
+      while (inner.choosing) world.runTo(world.now + 20);
+      if (inner.splitFound) continue;
+      chosen++;
+      expect(pair.oldBoardAlone).toBe(false);
+    }
+    expect(chosen).toBeGreaterThan(0);
   });
 });
