@@ -630,7 +630,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: AGENT,
-        find: 'if (forcedHere) writer.del("meta", BatchTarget.markKey);',
+        find: "if (forcedHere) this.target.take(writer, record);",
         replace:
           'if (forcedHere) for (const table of ["data", "field"] as const) writer.clear(table);',
       },
